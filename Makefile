@@ -1,0 +1,52 @@
+# Two commands need nothing but Python and make:  make demo  and  make test.
+# Everything they install goes to .venv; a changed pyproject.toml installs again.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+
+.PHONY: help demo test lint types bench mutants clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo     build, train and run a few programs"
+	@echo "make test     run every test (ARGS='-k name' selects, WORKERS=$(WORKERS) processes)"
+	@echo "make lint     ruff"
+	@echo "make types    mypy --strict"
+	@echo "make bench    the benchmarks, printed"
+	@echo "make mutants  break passes and code generators on purpose; the tests must notice"
+	@echo "make clean    remove .venv and everything that was built"
+
+demo: .venv/demo.stamp
+	$(BIN)/python examples/demo.py $(ARGS)
+
+test: .venv/test.stamp
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: .venv/test.stamp
+	$(BIN)/python -m ruff check .
+
+types: .venv/test.stamp
+	$(BIN)/python tests/typing/link.py --check
+	$(BIN)/python -m mypy
+
+bench: .venv/demo.stamp
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+mutants: .venv/test.stamp
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[examples,link]'
+	@touch $@
+
+.venv/test.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,examples]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The backends: scheduled kernels to native code."""

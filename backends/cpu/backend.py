@@ -1,0 +1,54 @@
+"""The CPU backend: any LLVM CPU target."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from flowc.ir.kernel.form import Kernel
+from flowc.ir.plan import Program, Variant
+from flowc.runtime.abi import ABI_VERSION
+
+from ..llvm.emit import Unit
+from . import codegen
+from .host import host_text
+from .schedule import schedule
+from .target import CpuTarget
+
+
+@dataclass(frozen=True)
+class CpuBackend:
+    """Schedules, host function and code for one CPU target."""
+
+    target: CpuTarget
+    opt_level: int = 2
+
+    name = "cpu"
+
+    def schedule(self, kernel: Kernel) -> tuple[Variant, ...]:
+        """See `backends.base.Backend`."""
+        return schedule(kernel, self.target)
+
+    def unit(self) -> Unit:
+        """An empty LLVM module."""
+        return Unit(self.target)
+
+    def stages(self, program: Program, unit: Unit) -> dict[str, Callable[[Any], Any]]:
+        """``ll``: the module's text; ``s``: assembly; ``o``: the object's bytes."""
+        return {
+            "ll": lambda _: host_text(program, unit),
+            "s": lambda ll: codegen.as_assembly(ll, self.target, self.opt_level),
+            "o": lambda ll: codegen.compile_ir(ll, self.target, self.opt_level),
+        }
+
+    def fingerprint(self) -> str:
+        """Target, versions, ABI and optimization level, as a hash."""
+        t = self.target
+        parts = (t.triple, t.cpu, t.features, llvmlite.__version__, llvm.llvm_version_info,
+                 ABI_VERSION, self.opt_level)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,216 @@
+"""The blocked schedule: choose lanes, rows and tiles; pack what needs it; put the loops together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flowc.ir.dims import Dim
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
+from flowc.ir.kernel.form import Buffer, For, LoopKernel, Phase
+
+from .access import FAR, by_stride, is_guarded, is_plain, size, stride
+from .cost import Machine, Tile, choose_tile, panel_direct_ok, tile_cycles, work
+from .halo import without_guards
+from .match import Contract, variables
+from .micro import Block, Micro
+from .nest import Nest, nest
+from .pack import Packed, copied, panels
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Which axis runs over lanes, which over rows of the register tile; the others, and k in order."""
+
+    lane: Expr
+    row: Expr | None
+    outer: tuple[Expr, ...]
+    k: tuple[Expr, ...]
+    tile: Tile
+
+
+def choose_axes(c: Contract, mach: Machine) -> Axes:
+    """The cheapest pair of lane and row axes."""
+    best: tuple[float, Axes] | None = None
+    for lane in reversed(c.axes):
+        for row in (*(v for v in reversed(c.axes) if v is not lane), None):
+            if row is None and len(c.axes) > 1:
+                continue
+            rows: Dim = 1 if row is None else row.attr.extent
+            t = choose_tile(rows, lane.attr.extent, mach.lanes(c.acc), mach)
+            price = _price(c, lane, row, t)
+            if best is None or price < best[0] * 0.98:
+                outer = tuple(v for v in c.axes if v is not lane and v is not row)
+                best = price, Axes(lane, row, outer, (), t)
+    assert best is not None
+    a = best[1]
+    factor = c.b if a.lane in variables(c.a) else c.a
+    return replace(a, k=by_stride(c.k, factor))
+
+
+def _price(c: Contract, lane: Expr, row: Expr | None, t: Tile) -> float:
+    """Cycles for each multiply-add, were the tile as good as its shape."""
+    lanes = max(1, size(lane.attr.extent))
+    whole = -(-lanes // t.w) * t.w
+    mr = t.mr if row is not None else 1
+    cycles = tile_cycles(mr, t.nv) / (mr * t.nr) * whole / lanes
+    if row is not None and isinstance(row.attr.extent, int):
+        tiles = -(-row.attr.extent // mr)
+        cycles *= 1 + 0.3 * (tiles * mr / max(1, row.attr.extent) - 1)
+    depth = max(1.0, work(*(v.attr.extent for v in c.k)))
+    out = max(stride(c.stage.out[c.at], lane), 1)
+    cycles += (0.1 if out == 1 else 2.0) / depth
+    for e in (c.a, c.b):
+        used = variables(e)
+        if lane in used and stride(e, lane) > 1:
+            reuse = 1.0 if row is not None and row in used else work(
+                *(v.attr.extent for v in c.axes if v not in used))
+            cycles += 1.0 / reuse if row is None or row not in used else 2.0
+        if lane in used and row is not None and row in used:
+            cycles += 0.5 / t.w  # no reuse of the vector between rows
+        if row is not None and row in used and lane not in used and stride(e, row) >= 1024:
+            cycles *= 1.03
+    return cycles
+
+
+@dataclass(eq=False)
+class Draft:
+    """A schedule in the making."""
+
+    c: Contract
+    ax: Axes
+    mach: Machine
+    phases: list[Phase]
+    scratch: list[Buffer]
+    notes: list[str]
+    lane_masks: bool = False
+
+    def take(self, side: str, p: Packed, what: str) -> None:
+        """Use a packed factor in place of a or b."""
+        a, b = (p.factor, self.c.b) if side == "a" else (self.c.a, p.factor)
+        self.c = self.c.with_factors(a, b)
+        self.phases.append(p.phase)
+        self.scratch.append(p.buffer)
+        self.notes.append(f"{what} {p.buffer.name}")
+
+
+def blocked(c: Contract, mach: Machine, options: Any = None) -> LoopKernel:
+    """A register-tiled schedule; always applies."""
+    ax = choose_axes(c, mach)
+    d = Draft(c, ax, mach, [], [], [])
+    for side in ("a", "b"):
+        _remove_guards(d, side)
+    for side in ("a", "b"):
+        _prepare(d, side)
+    ax = d.ax = replace(d.ax, k=_order_k(d))
+    rows: Dim = 1 if ax.row is None else ax.row.attr.extent
+    depth = work(*(v.attr.extent for v in ax.k))
+    n = nest(ax.outer, rows, ax.lane.attr.extent, depth, ax.tile, min_rows=96)
+    ko = _blocked_axes(d, depth)
+    d.phases.append(Phase(_main(d, n, ko)))
+    t = ax.tile
+    note = f"contract {t.mr}x{t.nr}" + "".join(f", {x}" for x in d.notes)
+    k = c.kernel
+    return LoopKernel(k.name, k.inputs, k.outputs, tuple(d.scratch), tuple(d.phases), "cpu", note)
+
+
+def _factor(d: Draft, side: str) -> Expr:
+    return d.c.a if side == "a" else d.c.b
+
+
+def _remove_guards(d: Draft, side: str) -> None:
+    e = _factor(d, side)
+    if not is_guarded(e):
+        return
+    p = without_guards(e, side + "pad", (*d.c.axes, *d.c.k), d.ax.lane, d.mach.lanes(e.dtype))
+    if p is not None:
+        d.take(side, p, "padded")
+
+
+def _prepare(d: Draft, side: str) -> None:
+    """Packs a factor where reading it in place would cost more."""
+    e, ax = _factor(d, side), d.ax
+    used = variables(e)
+    in_rows = ax.row is not None and ax.row in used
+    if ax.lane not in used:
+        if not is_plain(e) and not is_guarded(e):
+            order = by_stride(tuple(v for v in (*d.c.axes, *d.c.k) if v in used), e)
+            if _windowed(e):
+                return
+            d.take(side, copied(e, side + "row", order, d.mach.lanes(e.dtype)), "copied")
+        return
+    if in_rows:
+        d.lane_masks = True
+        return
+    lanes = ax.lane.attr.extent
+    k = int(work(*(v.attr.extent for v in ax.k if v in used)))
+    others = work(*(v.attr.extent for v in d.c.axes if v not in used))
+    step = stride(e, ax.k[-1]) if ax.k else 1
+    direct = stride(e, ax.lane) == 1 and is_plain(e) and isinstance(lanes, int) and (
+        e.dtype == d.c.acc) and panel_direct_ok(step, k, size(lanes), e.dtype, d.mach)
+    if direct or others < 4:
+        d.lane_masks = True
+        return
+    d.take(side, panels(e, side + "pack", ax.lane, ax.outer, ax.k, ax.tile), "packed")
+
+
+def _windowed(e: Expr) -> bool:
+    """Whether two variables step through the same memory, so that a copy would be larger."""
+    for x in ex.loads(e):
+        for i in ex.load_parts(x)[1]:
+            if len(variables(i)) > 1 and any(k == 1 for k in ex.linear(i)[0].values()):
+                return True
+    return False
+
+
+def _order_k(d: Draft) -> tuple[Expr, ...]:
+    """k as the row factor runs through memory; what is only in one factor goes outside."""
+    factor = d.c.b if d.ax.lane in variables(d.c.a) else d.c.a
+    return by_stride(d.ax.k, factor) if stride(factor, d.ax.lane) < FAR else d.ax.k
+
+
+def _blocked_axes(d: Draft, depth: float) -> int:
+    """How many outer axes of k go around the tiles, partial sums waiting in memory."""
+    ax = d.ax
+    row = (ax.tile.mr + ax.tile.nr) * d.c.acc.size
+    if len(ax.k) < 2 or depth * row <= d.mach.l2 // 4:
+        return 0
+    inner = work(*(v.attr.extent for v in ax.k[1:]))
+    return 1 if inner >= 32 else 0
+
+
+def _main(d: Draft, n: Nest, ko: int) -> Block:
+    ax, c = d.ax, d.c
+    lanes = d.lane_masks
+    if not ko:
+        m = Micro(c, ax.row, ax.lane, ax.k, lanes)
+        return n.phase(lambda s, lg, rg: s.tiles(m.tile, lg, rg))
+    into = _partial_sums(d)
+    m = Micro(c, ax.row, ax.lane, ax.k[ko:], lanes, into)
+    d.notes.append(f"k by {ax.k[0].attr.name}")
+
+    def body(s: Nest, lg: Expr | None, rg: Expr | None) -> Block:
+        sums = s.tiles(m.tile, lg, rg)
+        for v in reversed(ax.k[:ko]):
+            sums = (For(v, ex.index(v.attr.extent), "serial", sums),)
+        last = () if _in_place(c, into) else s.tiles(m.flush, lg, rg)
+        return (*s.tiles(m.zero, lg, rg), *sums, *last)
+
+    return n.phase(body)
+
+
+def _in_place(c: Contract, into: Buffer) -> bool:
+    return into is c.stage.out and not c.epilogue
+
+
+def _partial_sums(d: Draft) -> Buffer:
+    """Where partial sums wait: the result itself where it is nothing but the sum."""
+    c = d.c
+    if c.value is c.total and c.stage.out in c.kernel.outputs:
+        return c.stage.out
+    buf = Buffer("sums", c.acc, c.stage.out.shape)
+    d.scratch.append(buf)
+    return buf
+
+

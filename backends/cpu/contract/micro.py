@@ -1,0 +1,250 @@
+"""The micro-kernel: a register tile of accumulators, the loops over k around it, and the write-back.
+
+Every element of the result is one chain of fused multiply-adds over k in a fixed order, begun at 0,
+whichever tile it falls in: its bits do not depend on its place or on the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
+from flowc.ir.kernel.form import Alloc, Buffer, For, If, Kind, Let, Stmt, Store
+
+from .access import masked
+from .match import Contract, variables
+
+Block = tuple[Stmt, ...]
+Body = Callable[[Expr, Expr], Block]
+
+
+def lane_kind(w: int) -> Kind:
+    """The loop over the lanes of one register; one lane leaves its index a constant."""
+    return "vector" if w > 1 else "unroll"
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a tile lies, and how much of it exists.
+
+    row0, rows: its rows; clamp: the extent of the row axis where rows may lie beyond it, else None;
+    lane0: its first lane; nv, w: vectors of a row and their lanes; lanes: how many lanes exist, and
+    stop: the extent of the lane axis, both None where all lanes do.
+    """
+
+    row0: Expr
+    rows: int
+    clamp: Expr | None
+    lane0: Expr
+    nv: int
+    w: int
+    lanes: Expr | None = None
+    stop: Expr | None = None
+
+    @property
+    def width(self) -> int:
+        return self.nv * self.w
+
+
+@dataclass(frozen=True, eq=False)
+class Micro:
+    """What all tiles of a schedule share. `row` may be None (one row), `lane` is an axis."""
+
+    c: Contract
+    row: Expr | None
+    lane: Expr
+    k: tuple[Expr, ...]
+    lane_masks: bool = False  # loads along the lane axis need masks in partial tiles
+    into: Buffer | None = None  # partial sums are added to this buffer, else written back
+    unroll: Mapping[Expr, int] = field(default_factory=dict)
+
+    # ---- iteration over a tile
+
+    def each_row(self, p: Place, fn: Body, guard: bool = False) -> Block:
+        """fn(index of the row axis, number of the row) for each row of the tile."""
+        if p.clamp is None:
+            if p.rows == 1:
+                return fn(p.row0, ex.index(0))
+            i = ex.var("i", p.rows)
+            return (For(i, ex.index(p.rows), "unroll", fn(p.row0 + i, i)),)
+        out: list[Stmt] = []
+        for n in range(p.rows):
+            row = p.row0 + n
+            body = fn(ex.imin(row, p.clamp - 1), ex.index(n))
+            out.extend((If(row < p.clamp, body),) if guard and n else body)
+        return tuple(out)
+
+    def each_lane(self, p: Place, fn: Body) -> Block:
+        """fn(index of the lane axis, register column) for whole vectors, dead lanes too."""
+        j = ex.var("j", p.w)
+        if p.nv == 1:
+            return (For(j, ex.index(p.w), lane_kind(p.w), fn(p.lane0 + j, j), p.w),)
+        v = ex.var("v", p.nv)
+        col = v * p.w + j
+        inner = For(v, ex.index(p.nv), "unroll", fn(p.lane0 + col, col))
+        return (For(j, ex.index(p.w), lane_kind(p.w), (inner,), p.w),)
+
+    def live_lanes(self, p: Place, fn: Body) -> Block:
+        """The same, only for lanes that exist: what stores to memory uses."""
+        if p.lanes is None:
+            return self.each_lane(p, fn)
+        n = ex.is_const_index(p.lanes)
+        assert isinstance(n, int)
+        out: list[Stmt] = []
+        for v in range(-(-n // p.w)):
+            count = min(p.w, n - v * p.w)
+            j = ex.var("j", count)
+            body = fn(p.lane0 + j + v * p.w, j + v * p.w)
+            out.append(For(j, ex.index(count), lane_kind(p.w), body, p.w))
+        return tuple(out)
+
+    # ---- the kernel
+
+    def at(self, e: Expr, row: Expr | None, lane: Expr | None) -> Expr:
+        """e at a row and lane."""
+        env: dict[Expr, Expr] = {}
+        if row is not None and self.row is not None:
+            env[self.row] = row
+        if lane is not None:
+            env[self.lane] = lane
+        return ex.substitute(e, env)
+
+    def tile(self, p: Place) -> Block:
+        """All statements of one tile."""
+        acc = Buffer("acc", self.c.acc, (p.rows, p.width), "register")
+        body = (*self._begin(p, acc), *self._loops(self._step(p, acc)), *self._end(p, acc))
+        return (Alloc(acc, body),)
+
+    def _begin(self, p: Place, acc: Buffer) -> Block:
+        def first(row: Expr, lane: Expr) -> Expr:
+            if self.into is None:
+                return ex.const(0, acc.dtype)
+            return self.into.at(self.where(row, lane), None if p.stop is None else lane < p.stop)
+
+        return self.each_row(p, lambda row, i: self.each_lane(
+            p, lambda lane, col: (Store(acc, (i, col), first(row, lane)),)))
+
+    def where(self, row: Expr, lane: Expr) -> tuple[Expr, ...]:
+        """The index of out for a row and lane."""
+        return tuple(self.at(e, row, lane) for e in self.c.at)
+
+    def _loops(self, body: Block) -> Block:
+        for v in reversed(self.k):
+            body = (For(v, ex.index(v.attr.extent), "serial", body),)
+        return body
+
+    def _lane_factor(self, e: Expr, p: Place, row: Expr | None, lane: Expr) -> Expr:
+        out = self.at(e, row, lane)
+        if self.lane_masks and p.stop is not None:
+            ok = lane < p.stop
+            out = masked(self.at(e, row, None), self.lane, ok) if self.lane in variables(e) else e
+            out = self.at(out, row, lane)
+        return out
+
+    def _step(self, p: Place, acc: Buffer) -> Block:
+        """One step of k: the row of the lane factor into registers, then each row's broadcast."""
+        a, b = self.c.a, self.c.b
+        in_rows = [self.row is not None and self.row in variables(e) for e in (a, b)]
+        in_lanes = [self.lane in variables(e) for e in (a, b)]
+        before: list[Stmt] = []
+        keep: dict[int, Buffer] = {}
+        j = ex.var("j", p.w)
+        v = ex.var("v", p.nv)
+        col = (v * p.w + j) if p.nv > 1 else j
+        for n, e in enumerate((a, b)):
+            if in_lanes[n] and not in_rows[n]:
+                keep[n] = Buffer("ab"[n] + "v", e.dtype, (p.width,), "register")
+                value = self._lane_factor(e, p, None, p.lane0 + col)
+                before.append(Store(keep[n], (col,), value))
+
+        def factor(n: int, row: Expr, lets: dict[int, Expr]) -> Expr:
+            if n in keep:
+                return keep[n][(col,)]
+            if n in lets:
+                return lets[n]
+            return self._lane_factor((a, b)[n], p, row, p.lane0 + col)
+
+        def one_row(row: Expr, i: Expr) -> Block:
+            out: list[Stmt] = []
+            lets: dict[int, Expr] = {}
+            for n, e in enumerate((a, b)):
+                if not in_lanes[n]:
+                    lets[n] = ex.let_var("ab"[n], e.dtype)
+                    out.append(Let(lets[n], self.at(e, row, None)))
+            value = self.c.step(acc[(i, col)], factor(0, row, lets), factor(1, row, lets))
+            return (*out, *self._vectors(v, p, (Store(acc, (i, col), value),)))
+
+        head = self._vectors(v, p, tuple(before)) if before else ()
+        body = (*head, *self.each_row(p, one_row))
+        allocated: Block = (For(j, ex.index(p.w), lane_kind(p.w), body, p.w),)
+        for buf in keep.values():
+            allocated = (Alloc(buf, allocated),)
+        return allocated
+
+    @staticmethod
+    def _vectors(v: Expr, p: Place, body: Block) -> Block:
+        return (For(v, ex.index(p.nv), "unroll", body),) if p.nv > 1 else body
+
+    def _end(self, p: Place, acc: Buffer) -> Block:
+        if p.lanes is None or isinstance(ex.is_const_index(p.lanes), int):
+            return self.each_row(p, lambda row, i: self.live_lanes(
+                p, lambda lane, col: self.finish(row, lane, acc[(i, col)])), guard=True)
+        # how many lanes exist is known at run time only: through memory
+        mem = Buffer("part", acc.dtype, acc.shape, "local")
+        spill = self.each_row(p, lambda _, i: self.each_lane(
+            p, lambda _, col: (Store(mem, (i, col), acc[(i, col)]),)))
+        j = ex.var("j", p.width)
+        count = p.lanes
+        write = self.each_row(p, lambda row, i: (For(
+            j, count, "vector", self.finish(row, p.lane0 + j, mem[(i, j)]), p.w),), guard=True)
+        return (Alloc(mem, (*spill, *write)),)
+
+    def zero(self, p: Place) -> Block:
+        """Partial sums begin at 0."""
+        into = self.into
+        assert into is not None
+        return self.each_row(p, lambda row, _: self._in_memory(
+            p, lambda lane, _: (Store(into, self.where(row, lane), ex.const(0, into.dtype)),)),
+            guard=True)
+
+    def flush(self, p: Place) -> Block:
+        """Complete partial sums are written back."""
+        into = self.into
+        assert into is not None
+        return self.each_row(p, lambda row, _: self._in_memory(
+            p, lambda lane, _: self.write_back(row, lane, into[self.where(row, lane)])), guard=True)
+
+    def _in_memory(self, p: Place, fn: Body) -> Block:
+        """fn for the lanes that exist, where no registers are involved."""
+        count = ex.index(p.width) if p.lanes is None else p.lanes
+        j = ex.var("j", p.width)
+        return (For(j, count, "vector", fn(p.lane0 + j, j), p.w),)
+
+    # ---- write-back
+
+    def finish(self, row: Expr, lane: Expr, total: Expr) -> Block:
+        """What becomes of a finished (or, with `into`, partial) sum."""
+        if self.into is not None:
+            return (Store(self.into, self.where(row, lane), total),)
+        return self.write_back(row, lane, total)
+
+    def write_back(self, row: Expr, lane: Expr, total: Expr) -> Block:
+        """The stage's value of the sum, then the epilogue; results that are outputs are stored."""
+        outputs = set(self.c.kernel.outputs)
+        where = self.where(row, lane)
+        sum_ = ex.let_var("sum", self.c.acc)
+        out: list[Stmt] = [Let(sum_, total)]
+        made: dict[Buffer, Expr] = {}
+        value = self.at(ex.substitute(self.c.value, {self.c.total: sum_}), row, lane)
+        stages = [(self.c.stage.out, value)]
+        for s in self.c.epilogue:
+            stages.append((s.out, ex.substitute(s.value, dict(zip(s.axes, where, strict=True)))))
+        for buf, raw in stages:
+            val = ex.rewrite(raw, lambda e: made.get(e.attr) if e.op == "load" else None, {})
+            made[buf] = ex.let_var(buf.name, buf.dtype)
+            out.append(Let(made[buf], val))
+            if buf in outputs:
+                out.append(Store(buf, where, made[buf]))
+        return tuple(out)

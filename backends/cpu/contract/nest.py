@@ -1,0 +1,208 @@
+"""The loops around the micro-kernel: chunks, panels of lanes, tiles of rows, and their tails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowc.ir import dims
+from flowc.ir.dims import Dim
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
+from flowc.ir.kernel.form import For, If, Stmt, map_stmts
+
+from .cost import TAIL_ROWS, Tile, grain, work
+from .micro import Block, Place
+
+OnTile = Callable[[Place], Block]
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """An axis cut into `full` pieces of `step` and a `rest`; `group` pieces lie in one chunk."""
+
+    extent: Dim
+    step: int
+    full: Dim
+    rest: Dim
+    group: int
+
+    @property
+    def count(self) -> Dim:
+        """Pieces, the partial one too."""
+        return dims.ceildiv(self.extent, self.step)
+
+    @property
+    def groups(self) -> Dim:
+        """Groups of pieces."""
+        return dims.ceildiv(self.count, self.group) if self.group else 1
+
+    def loop(
+        self, name: str, at: Expr | None, full: Callable[[Expr], Block],
+        tail: Callable[[Expr], Block],
+    ) -> Block:
+        """full(n) for the whole pieces of group `at` (None: of all), then the tail if it is there."""
+        if at is None:
+            n = ex.var(name, self.full)
+            return (*_counted(n, ex.index(self.full), full(n)), *self._tail(tail))
+        n = ex.var(name, self.group)
+        count = ex.imin(self.group, ex.index(self.full) - at * self.group)
+        out: list[Stmt] = list(_counted(n, count, full(at * self.group + n)))
+        rest = self._tail(tail)
+        if rest:
+            here = ex.compare("eq", at, ex.index(dims.floordiv(self.full, self.group)))
+            out.append(If(here, rest))
+        return tuple(out)
+
+    def _tail(self, tail: Callable[[Expr], Block]) -> Block:
+        return () if self.rest == 0 else tail(ex.index(self.full))
+
+
+def cut(extent: Dim, step: int, group: int = 0) -> Cut:
+    """The axis cut into steps; group 0: not divided among chunks."""
+    full = dims.floordiv(extent, step)
+    rest = extent % step if isinstance(extent, int) else extent - full * step
+    return Cut(extent, step, full, rest, group)
+
+
+def _counted(n: Expr, count: Expr, body: Block) -> Block:
+    known = ex.is_const_index(count)
+    if known == 0 or not body:
+        return ()
+    return (For(n, count, "serial", body),)
+
+
+@dataclass(frozen=True, eq=False)
+class Nest:
+    """The iteration space of a schedule.
+
+    outer: axes around the tiles, the first `spread` of them in parallel, and then `group` iterations
+    of the next; if all of them are in parallel, lanes and rows may be divided too.
+    """
+
+    outer: tuple[Expr, ...]
+    spread: int
+    group: int
+    lanes: Cut
+    rows: Cut
+    tile: Tile
+
+    def phase(self, body: Callable[[Nest, Expr | None, Expr | None], Block]) -> Block:
+        """The parallel loop over chunks; body(self, lane group, row group) inside."""
+        parallel: list[tuple[Expr, Dim]] = [
+            (v, v.attr.extent) for v in self.outer[: self.spread]
+        ]
+        inner: Callable[[Expr | None, Expr | None], Block]
+        if self.spread < len(self.outer):
+            return self._grouped(parallel, body)
+        lg = ex.var("jc", self.lanes.groups) if self.lanes.group else None
+        rg = ex.var("ic", self.rows.groups) if self.rows.group else None
+        parallel += [(v, v.attr.extent) for v in (lg, rg) if v is not None]
+        return chunks(parallel, body(self, lg, rg))
+
+    def _grouped(
+        self, parallel: list[tuple[Expr, Dim]],
+        body: Callable[[Nest, Expr | None, Expr | None], Block],
+    ) -> Block:
+        inside = body(self, None, None)
+        for v in reversed(self.outer[self.spread + 1 :]):
+            inside = (For(v, ex.index(v.attr.extent), "serial", inside),)
+        axis = self.outer[self.spread]
+        extent = axis.attr.extent
+        if self.group == 1:
+            return chunks([*parallel, (axis, extent)], inside)
+        g = ex.var(axis.attr.name + "c", dims.ceildiv(extent, self.group))
+        n = ex.var(axis.attr.name, self.group)
+        at = g * self.group + n
+        inside = (For(n, ex.imin(self.group, ex.index(extent) - g * self.group), "serial",
+                      substitute_var(inside, axis, at)),)
+        return chunks([*parallel, (g, g.attr.extent)], inside)
+
+    def tiles(self, on_tile: OnTile, lane_group: Expr | None, row_group: Expr | None) -> Block:
+        """on_tile at every tile of the chunk: panels of lanes outside, rows inside."""
+        t = self.tile
+        rest = self.lanes.rest
+
+        def panel(lane0: Expr, nv: int, lanes: Expr | None) -> Block:
+            stop = None if lanes is None else ex.index(self.lanes.extent)
+
+            def place(row0: Expr, rows: int, clamp: Expr | None) -> Block:
+                return on_tile(Place(row0, rows, clamp, lane0, nv, t.w, lanes, stop))
+
+            return self._rows(row_group, place)
+
+        nv_rest = -(-rest // t.w) if isinstance(rest, int) else t.nv
+        return self.lanes.loop(
+            "jt", lane_group, lambda n: panel(n * t.nr, t.nv, None),
+            lambda n: panel(n * t.nr, nv_rest, ex.index(rest)))
+
+    def _rows(
+        self, row_group: Expr | None, place: Callable[[Expr, int, Expr | None], Block]
+    ) -> Block:
+        mr, rest = self.tile.mr, self.rows.rest
+
+        def tail(n: Expr) -> Block:
+            if isinstance(rest, int):
+                return place(n * mr, rest, None)
+            step = min(TAIL_ROWS, mr)
+            t = ex.var("t", dims.ceildiv(rest, step))
+            body = place(n * mr + t * step, step, ex.index(self.rows.extent))
+            return (For(t, ex.index(t.attr.extent), "serial", body),)
+
+        return self.rows.loop("it", row_group, lambda n: place(n * mr, mr, None), tail)
+
+
+def substitute_var(body: Block, v: Expr, by: Expr) -> Block:
+    """A block with a variable replaced by an expression."""
+    memo: dict[Expr, Expr] = {}
+    return map_stmts(body, lambda e: ex.substitute(e, {v: by}, memo))
+
+
+def chunks(axes: list[tuple[Expr, Dim]], body: Block) -> Block:
+    """One parallel loop over the product of axes, which it takes apart again."""
+    if not body:
+        return ()
+    if len(axes) == 1:
+        v, extent = axes[0]
+        return (For(v, ex.index(extent), "parallel", body),)
+    count = dims.product(tuple(d for _, d in axes))
+    c = ex.var("chunk", count)
+    rest: Expr = c
+    out = body
+    for v, extent in reversed(axes):
+        last = v is axes[0][0]
+        out = substitute_var(out, v, rest if last else ex.mod(rest, extent))
+        rest = ex.floordiv(rest, extent)
+    return (For(c, ex.index(count), "parallel", out),)
+
+
+def nest(
+    outer: tuple[Expr, ...], rows: Dim, lanes: Dim, k: float, t: Tile, min_rows: int = 0
+) -> Nest:
+    """Chooses what a chunk is: enough work, from the shape alone.
+
+    min_rows: rows that a chunk should have at least, for the sake of what it shares between them.
+    """
+    per_tile = 2.0 * k * t.mr * work(lanes)
+    total_rows = 2.0 * k * work(lanes) * work(rows)
+    lane_cut, row_cut = cut(lanes, t.nr), cut(rows, t.mr)
+    inner, spread, group = total_rows, len(outer), 1
+    for n in range(len(outer) - 1, -1, -1):
+        extent = outer[n].attr.extent
+        g = grain(inner, extent)
+        spread, group = n, g
+        if not (isinstance(extent, int) and g >= extent) or n == 0:
+            break
+        inner *= extent
+    if outer and (spread < len(outer) - 1 or group > 1):
+        return Nest(outer, spread, group, lane_cut, row_cut, t)
+    # a whole matrix each: divide it too
+    panels = max(1, grain(per_tile / max(1.0, work(dims.ceildiv(lanes, t.nr))), lane_cut.count))
+    many = work(row_cut.count) >= 16 or not isinstance(rows, int)
+    if many:
+        g_rows = max(grain(per_tile, row_cut.count), -(-min_rows // t.mr))
+        wide = work(lanes) >= 1024 and not isinstance(rows, int)
+        g_lanes = int(-(-work(lane_cut.count) // 4)) if wide else 0
+    else:
+        g_rows, g_lanes = 0, max(panels, int(-(-work(lane_cut.count) // 16)))
+    return Nest(outer, len(outer), 1, cut(lanes, t.nr, g_lanes), cut(rows, t.mr, g_rows), t)

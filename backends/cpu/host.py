@@ -1,0 +1,535 @@
+"""The host function: a program's plan as one LLVM function, and its companions of the ABI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flowc.ir import dims
+from flowc.ir.dims import Dim
+from flowc.ir.kernel.expr import walk
+from flowc.ir.kernel.form import Buffer, For, LoopKernel, stmt_exprs
+from flowc.ir.literal import Literal
+from flowc.ir.plan import (
+    Cond,
+    Copy,
+    HostCall,
+    Launch,
+    Loop,
+    Program,
+    Step,
+    launches,
+    walk_steps,
+)
+from flowc.runtime.abi import E_CANCELLED, E_HOST, E_MEMORY, field_pointer
+from flowc.runtime.errors import InternalError
+
+from ..llvm import abi
+from ..llvm.emit import Function, Unit
+from ..llvm.lower import lower_phase
+from ..llvm.sizes import Sizes
+
+RUN = f"""
+define internal void @flowc_run(ptr %ctx, i64 %chunks, ptr %fn, ptr %args, i32 %kernel) nounwind {{
+entry:
+  %none = icmp eq ptr %ctx, null
+  br i1 %none, label %serial, label %known
+known:
+  {field_pointer("%tracep", "%ctx", "trace")}
+  %trace = load ptr, ptr %tracep
+  %untraced = icmp eq ptr %trace, null
+  br i1 %untraced, label %choose, label %begin
+begin:
+  call void %trace(ptr %ctx, i32 %kernel, i32 1)
+  br label %choose
+choose:
+  %few = icmp slt i64 %chunks, 2
+  br i1 %few, label %serial, label %parallel
+parallel:
+  {field_pointer("%pfp", "%ctx", "parallel_for")}
+  %pf = load ptr, ptr %pfp
+  %nopool = icmp eq ptr %pf, null
+  br i1 %nopool, label %serial, label %fork
+fork:
+  call void %pf(ptr %ctx, i64 %chunks, ptr %fn, ptr %args)
+  br label %done
+serial:
+  %empty = icmp slt i64 %chunks, 1
+  br i1 %empty, label %done, label %loop
+loop:
+  %i = phi i64 [ 0, %serial ], [ %next, %loop ]
+  call void %fn(ptr %args, i64 %i, i32 0)
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %chunks
+  br i1 %more, label %loop, label %done
+done:
+  br i1 %none, label %out, label %after
+after:
+  {field_pointer("%tracep2", "%ctx", "trace")}
+  %trace2 = load ptr, ptr %tracep2
+  %untraced2 = icmp eq ptr %trace2, null
+  br i1 %untraced2, label %out, label %end
+end:
+  call void %trace2(ptr %ctx, i32 %kernel, i32 0)
+  br label %out
+out:
+  ret void
+}}
+"""
+
+
+def host_text(p: Program, unit: Unit) -> str:
+    """The whole module's text: phases, host function, companions, constants."""
+    _Host(p, unit).make()
+    return unit.text()
+
+
+def kernel_names(p: Program) -> list[str]:
+    """The names of the kernels, in the order of their trace ids."""
+    return [s.kernel.name for s in launches(p.steps)]
+
+
+def host_calls(p: Program) -> list[HostCall]:
+    """The host calls, in the order of their ids."""
+    return [s for s in walk_steps(p.steps) if isinstance(s, HostCall)]
+
+
+def entry_symbols(p: Program) -> list[str]:
+    """The symbols of the program: those of its inputs and state, then those that loops define."""
+    seen: dict[str, None] = {}
+    for b in (*p.inputs, *p.state):
+        for d in b.shape:
+            seen.update(dict.fromkeys(sorted(dims.symbols(d))))
+    for s in walk_steps(p.steps):
+        if isinstance(s, Loop) and s.symbol:
+            seen.setdefault(s.symbol)
+    return list(seen)
+
+
+def literal_bytes(value: Literal) -> bytes:
+    """A constant's bytes as buffers hold them."""
+    return np.ascontiguousarray(value.array).tobytes()
+
+
+class _Host:
+    def __init__(self, p: Program, unit: Unit) -> None:
+        self.p, self.unit = p, unit
+        self.symbols = entry_symbols(p)
+        self.loop_symbols = frozenset(
+            s.symbol for s in walk_steps(p.steps) if isinstance(s, Loop) and s.symbol
+        )
+        self.kernel_ids = {id(s.kernel): n for n, s in enumerate(launches(p.steps))}
+        self.call_ids = {id(s): n for n, s in enumerate(host_calls(p))}
+        self.scratch: Dim = 0
+        words = 1
+        for launch in launches(p.steps):
+            for v in launch.variants:
+                self.scratch = dims.maximum(self.scratch, abi.scratch_bytes(v.kernel))
+                words = max(words, abi.args_words(v.kernel))
+        for call in host_calls(p):
+            words = max(words, len(call.inputs) + len(call.outputs))
+        self.scratch = dims.mul(dims.ceildiv(self.scratch, 64), 64)
+        self.words = words
+        self.grown: dict[Buffer, int] = {}
+        self.phase_names: dict[tuple[int, int], str] = {}
+
+    def make(self) -> None:
+        self.unit.globals.append(RUN)
+        for b, value in self.p.constants.items():
+            self.unit.globals.append(_constant(self.constant_name(b), literal_bytes(value)))
+        self._entry()
+        self._bind()
+        self._workspace_size()
+        self._output_shapes()
+
+    def constant_name(self, b: Buffer) -> str:
+        """The symbol of a constant's data."""
+        return f'@"{self.p.name}.{b.name}"'
+
+    # ---- the entry
+
+    def _entry(self) -> None:
+        header = (f"define i32 @{self.p.name}(ptr %ctx, ptr %buffers, ptr %dims, ptr %workspace)"
+                  " nounwind")
+        f = self.f = Function(self.unit, header)
+        f.entry.append(f"  %args = alloca [{self.words} x i64], align 16")
+        f.entry.append("  %flag = alloca i32")
+        f.emit("store i32 0, ptr %flag")
+        self.symbol_values: dict[str, str] = {}
+        for n, name in enumerate(self.symbols):
+            if name not in self.loop_symbols:
+                self.symbol_values[name] = self._load("i64", self._gep("%dims", n))
+        self.sizes = Sizes(f, self._symbol, volatile=self.loop_symbols)
+        self.address: dict[Buffer, str] = {}
+        for n, b in enumerate((*self.p.inputs, *self.p.state, *self.p.outputs)):
+            self.address[b] = self._load("ptr", self._gep("%buffers", n))
+        for b in self.p.constants:
+            self.address[b] = self.constant_name(b)
+        self.stride = self.sizes.dim(self.scratch)
+        self.scratch_base = self._offset("%workspace", self.sizes.dim(self.p.workspace))
+        for b, at in self.p.offsets.items():
+            self.address[b] = self._offset("%workspace", self.sizes.dim(at))
+        self._steps(self.p.steps)
+        f.emit("ret i32 0")
+        self.unit.functions.append(f.text())
+
+    def _symbol(self, name: str) -> str:
+        if name in self.symbol_values:
+            return self.symbol_values[name]
+        return self._load("i64", self._gep("%dims", self.symbols.index(name)))
+
+    def _load(self, ty: str, ptr: str) -> str:
+        name = self.f.fresh("x")
+        self.f.emit(f"{name} = load {ty}, ptr {ptr}")
+        return name
+
+    def _gep(self, base: str, n: int) -> str:
+        name = self.f.fresh("p")
+        self.f.emit(f"{name} = getelementptr i64, ptr {base}, i64 {n}")
+        return name
+
+    def _offset(self, base: str, nbytes: str) -> str:
+        name = self.f.fresh("p")
+        self.f.emit(f"{name} = getelementptr i8, ptr {base}, i64 {nbytes}")
+        return name
+
+    def _where(self, b: Buffer) -> str:
+        root = self.p.root(b)
+        if root in self.grown:
+            return self._load("ptr", f"%grown{self.grown[root]}")
+        found = self.address.get(root)
+        if found is None:
+            raise InternalError(f"{b} has no memory")
+        return found
+
+    def _steps(self, steps: Sequence[Step]) -> None:
+        for s in steps:
+            if isinstance(s, Launch):
+                self._launch(s)
+            elif isinstance(s, Copy):
+                self._copy(s)
+            elif isinstance(s, Cond):
+                self._cond(s)
+            elif isinstance(s, Loop):
+                self._loop(s)
+            elif isinstance(s, HostCall):
+                self._host_call(s)
+            else:
+                raise InternalError(f"a {type(s).__name__} step reached the host function")
+
+    def _copy(self, s: Copy) -> None:
+        if self.p.root(s.dst) is self.p.root(s.src):
+            return
+        size = self.sizes.dim(s.src.type.nbytes)
+        dst, src = self._where(s.dst), self._where(s.src)
+        self.unit.declare("@llvm.memcpy", "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+        self.f.emit(f"call void @llvm.memcpy.p0.p0.i64(ptr {dst}, ptr {src}, i64 {size}, i1 false)")
+
+    def _cond(self, s: Cond) -> None:
+        f = self.f
+        pred = self._truth(s.pred)
+        yes, no, end = f.label("then"), f.label("else"), f.label("join")
+        f.branch(pred, yes, no)
+        before = dict(self.sizes.memo)
+        for label, block in ((yes, s.then), (no, s.otherwise)):
+            f.start(label)
+            self.sizes.memo = dict(before)
+            self._steps(block)
+            f.jump(end)
+        self.sizes.memo = before
+        f.start(end)
+
+    def _truth(self, b: Buffer) -> str:
+        byte = self._load("i8", self._where(b))
+        name = self.f.fresh("t")
+        self.f.emit(f"{name} = icmp ne i8 {byte}, 0")
+        return name
+
+    def _loop(self, s: Loop) -> None:
+        f = self.f
+        n = f.fresh("n")
+        f.entry.append(f"  {n} = alloca i64")
+        f.emit(f"store i64 0, ptr {n}")
+        test, body, end = f.label("test"), f.label("body"), f.label("done")
+        before = dict(self.sizes.memo)
+        f.jump(test)
+        f.start(test)
+        self._poll()
+        self._steps(s.test)
+        f.branch(self._truth(s.pred), body, end)
+        f.start(body)
+        self.sizes.memo = dict(before)
+        trip = self._load("i64", n)
+        for stack, value in s.stacks:
+            self._push(stack, value, trip)
+        following = f.fresh("n")
+        f.emit(f"{following} = add i64 {trip}, 1")
+        f.emit(f"store i64 {following}, ptr {n}")
+        self._steps(s.body)
+        f.jump(test)
+        f.start(end)
+        self.sizes.memo = before
+        self._finish_loop(s, self._load("i64", n))
+
+    def _finish_loop(self, s: Loop, total: str) -> None:
+        f = self.f
+        if s.trips is not None:
+            bits = s.trips.dtype.bits
+            value = total
+            if bits != 64:
+                value = f.fresh("n")
+                f.emit(f"{value} = trunc i64 {total} to i{bits}")
+            f.emit(f"store i{bits} {value}, ptr {self._where(s.trips)}")
+        if not s.symbol:
+            return
+        f.emit(f"store i64 {total}, ptr {self._gep('%dims', self.symbols.index(s.symbol))}")
+        stacks = {stack for stack, _ in s.stacks}
+        for b in stacks:  # a loop of no rounds leaves an empty stack, which still needs an address
+            self._slot(b)
+        for b in self._sized_by(s.symbol):
+            if b not in stacks:
+                self._grow(b, self.sizes.dim(b.type.nbytes))
+
+    def _sized_by(self, symbol: str) -> list[Buffer]:
+        """Temporaries whose size the symbol tells."""
+        found: dict[Buffer, None] = {}
+        for s in walk_steps(self.p.steps):
+            made: list[Buffer] = []
+            if isinstance(s, Launch):
+                made = [*s.kernel.outputs, *(b for v in s.variants for b in v.kernel.scratch)]
+            elif isinstance(s, Copy):
+                made = [s.dst]
+            for b in made:
+                root = self.p.root(b)
+                if root not in self.address and any(symbol in dims.symbols(d) for d in root.shape):
+                    found.setdefault(root)
+        return list(found)
+
+    def _slot(self, b: Buffer) -> int:
+        if b not in self.grown:
+            n = self.grown[b] = len(self.grown)
+            self.f.entry.append(f"  %grown{n} = alloca ptr")
+            self.f.entry.append(f"  store ptr %workspace, ptr %grown{n}")
+            self.f.entry.append(f"  %room{n} = alloca i64")
+            self.f.entry.append(f"  store i64 0, ptr %room{n}")
+        return self.grown[b]
+
+    def _grow(self, b: Buffer, nbytes: str) -> None:
+        """Ask the context for memory for b; fails with FLOWC_E_MEMORY."""
+        f, n = self.f, self._slot(b)
+        ask, got, ok = f.label("ask"), f.label("got"), f.label("have")
+        room = self._load("i64", f"%room{n}")
+        enough = f.fresh("t")
+        f.emit(f"{enough} = icmp sge i64 {room}, {nbytes}")
+        f.branch(enough, ok, ask)
+        f.start(ask)
+        self._return_if(self._is_null("%ctx"), E_MEMORY)
+        name = f.fresh("p")
+        f.emit(field_pointer(name, "%ctx", "grow"))
+        fn = self._load("ptr", name)
+        self._return_if(self._is_null(fn), E_MEMORY)
+        double = f.fresh("b")
+        f.emit(f"{double} = mul i64 {nbytes}, 2")
+        memory = f.fresh("m")
+        f.emit(f"{memory} = call ptr {fn}(ptr %ctx, i32 {n}, i64 {double})")
+        self._return_if(self._is_null(memory), E_MEMORY)
+        f.emit(f"store ptr {memory}, ptr %grown{n}")
+        f.emit(f"store i64 {double}, ptr %room{n}")
+        f.jump(got)
+        f.start(got)
+        f.jump(ok)
+        f.start(ok)
+
+    def _push(self, stack: Buffer, value: Buffer, trip: str) -> None:
+        f = self.f
+        size = self.sizes.dim(value.type.nbytes)
+        at, total = f.fresh("b"), f.fresh("b")
+        f.emit(f"{at} = mul i64 {trip}, {size}")
+        f.emit(f"{total} = add i64 {at}, {size}")
+        self._grow(stack, total)
+        dst = self._offset(self._where(stack), at)
+        src = self._where(value)
+        self.unit.declare("@llvm.memcpy", "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+        f.emit(f"call void @llvm.memcpy.p0.p0.i64(ptr {dst}, ptr {src}, i64 {size}, i1 false)")
+
+    def _is_null(self, ptr: str) -> str:
+        name = self.f.fresh("t")
+        self.f.emit(f"{name} = icmp eq ptr {ptr}, null")
+        return name
+
+    def _return_if(self, cond: str, code: int | str) -> None:
+        f = self.f
+        bad, ok = f.label("fail"), f.label("ok")
+        f.branch(cond, bad, ok)
+        f.start(bad)
+        f.emit(f"ret i32 {code}")
+        f.start(ok)
+
+    def _poll(self) -> None:
+        """Return FLOWC_E_CANCELLED if the context asks for it."""
+        f = self.f
+        ask, ok = f.label("poll"), f.label("go")
+        f.branch(self._is_null("%ctx"), ok, ask)
+        f.start(ask)
+        name = f.fresh("p")
+        f.emit(field_pointer(name, "%ctx", "cancel"))
+        value = f.fresh("c")
+        f.emit(f"{value} = load volatile i32, ptr {name}")
+        stop = f.fresh("t")
+        f.emit(f"{stop} = icmp ne i32 {value}, 0")
+        self._return_if(stop, E_CANCELLED)
+        f.jump(ok)
+        f.start(ok)
+
+    # ---- launches
+
+    def _launch(self, s: Launch) -> None:
+        f = self.f
+        variants = [v for v in s.variants if v.when is not None] + [s.variants[-1]]
+        variants = list(dict.fromkeys(variants))
+        end = f.label("next")
+        before = dict(self.sizes.memo)
+        for n, v in enumerate(variants):
+            if v.when is not None and n + 1 < len(variants):
+                take, skip = f.label("take"), f.label("skip")
+                f.branch(self.sizes.index(v.when), take, skip)
+                f.start(take)
+                self._phases(s, v.kernel)
+                f.jump(end)
+                f.start(skip)
+                self.sizes.memo = dict(before)
+            else:
+                self._phases(s, v.kernel)
+                f.jump(end)
+        f.start(end)
+        self.sizes.memo = before
+
+    def _phases(self, s: Launch, k: LoopKernel) -> None:
+        f = self.f
+        self._store(abi.CTX, "ptr", "%ctx")
+        self._store(abi.ERROR_FLAG, "ptr", "%flag")
+        self._store(abi.SCRATCH, "ptr", self.scratch_base)
+        self._store(abi.SCRATCH_STRIDE, "i64", self.stride)
+        for n, b in enumerate(k.params):
+            self._store(abi.buffer_word(k, n), "ptr", self._where(b))
+        for name in abi.symbols(k):
+            self._store(abi.dim_word(k, name), "i64", self._symbol(name))
+        for n, phase in enumerate(k.phases):
+            loop = phase.body[0]
+            if not isinstance(loop, For) or loop.kind != "parallel" or len(phase.body) != 1:
+                raise InternalError(f"phase {n} of {k.name} is not one parallel loop")
+            name = self._phase_name(k, n)
+            chunks = self.sizes.index(loop.extent)
+            kernel = self.kernel_ids[id(s.kernel)]
+            f.emit(f"call void @flowc_run(ptr %ctx, i64 {chunks}, ptr @{name}, ptr %args,"
+                   f" i32 {kernel})")
+        if any(e.op == "check" for p in k.phases for e in walk(*stmt_exprs(p.body))):
+            self._check_flag()
+
+    def _phase_name(self, k: LoopKernel, n: int) -> str:
+        key = id(k), n
+        if key not in self.phase_names:
+            name = f"{self.p.name}.{k.name}.{len(self.phase_names)}"
+            self.phase_names[key] = f'"{name}"'
+            lower_phase(k, k.phases[n], self.phase_names[key], self.unit.target, self.unit)
+        return self.phase_names[key]
+
+    def _store(self, word: int, ty: str, value: str) -> None:
+        self.f.emit(f"store {ty} {value}, ptr {self._gep('%args', word)}")
+
+    def _check_flag(self) -> None:
+        """Return the error code that a kernel has put into the flag, if any."""
+        f = self.f
+        word = self._load("i32", "%flag")
+        bad = f.fresh("t")
+        f.emit(f"{bad} = icmp ne i32 {word}, 0")
+        code, inverted = f.fresh("c"), f.fresh("c")
+        f.emit(f"{inverted} = xor i32 {word}, -1")
+        f.emit(f"{code} = and i32 {inverted}, 255")
+        self._return_if(bad, code)
+
+    def _host_call(self, s: HostCall) -> None:
+        f = self.f
+        self._return_if(self._is_null("%ctx"), E_HOST)
+        name = f.fresh("p")
+        f.emit(field_pointer(name, "%ctx", "host_call"))
+        fn = self._load("ptr", name)
+        self._return_if(self._is_null(fn), E_HOST)
+        for n, b in enumerate((*s.inputs, *s.outputs)):
+            self._store(n, "ptr", self._where(b))
+        code = f.fresh("c")
+        f.emit(f"{code} = call i32 {fn}(ptr %ctx, i32 {self.call_ids[id(s)]}, ptr %args, ptr %dims)")
+        bad = f.fresh("t")
+        f.emit(f"{bad} = icmp ne i32 {code}, 0")
+        self._return_if(bad, code)
+
+    # ---- companions
+
+    def _bind(self) -> None:
+        header = f"define i32 @{self.p.name}_bind(ptr %shapes, ptr %dims) nounwind"
+        f = self.f = Function(self.unit, header)
+        values: dict[str, str] = {}
+        flat = [(b, d) for b in self.p.inputs for d in b.shape]
+        given = [self._load("i64", self._gep("%shapes", n)) for n in range(len(flat))]
+        for (_, d), v in zip(flat, given, strict=True):
+            if isinstance(d, dims.Expr) and len(d.terms) == 1 and d == dims.sym(str(d)):
+                values.setdefault(str(d), v)
+        for n, name in enumerate(self.symbols):
+            f.emit(f"store i64 {values.get(name, '0')}, ptr {self._gep('%dims', n)}")
+        sizes = Sizes(f, lambda name: values.get(name, "0"))
+        for n, ((_, d), v) in enumerate(zip(flat, given, strict=True)):
+            want = sizes.dim(d)
+            if want == v:
+                continue
+            bad = f.fresh("t")
+            f.emit(f"{bad} = icmp ne i64 {v}, {want}")
+            self._return_if(bad, n + 1)
+        f.emit("ret i32 0")
+        self.unit.functions.append(f.text())
+
+    def _companion(self, text: str) -> Function:
+        f = self.f = Function(self.unit, text)
+        self.symbol_values = {}
+        return f
+
+    def _workspace_size(self) -> None:
+        header = f"define i64 @{self.p.name}_workspace_size(ptr %dims, i32 %workers) nounwind"
+        f = self._companion(header)
+        for op in ("add", "sub", "mul"):
+            name = f"@llvm.s{op}.with.overflow.i64"
+            self.unit.declare(name, f"declare {{ i64, i1 }} {name}(i64, i64)")
+        f.entry.append("  %over = alloca i1")
+        f.emit("store i1 false, ptr %over")
+        sizes = Sizes(f, self._symbol, "%over")
+        workers = f.fresh("w")
+        f.emit(f"{workers} = sext i32 %workers to i64")
+        fixed = sizes.dim(self.p.workspace)
+        local = sizes.arith("mul", workers, sizes.dim(self.scratch))
+        total = sizes.arith("add", fixed, local)
+        for b in (*self.p.inputs, *self.p.outputs):  # their sizes must be addressable too
+            if not self._data_sized(b):
+                sizes.dim(b.type.nbytes)
+        over = self._load("i1", "%over")
+        out = f.fresh("w")
+        f.emit(f"{out} = select i1 {over}, i64 -1, i64 {total}")
+        f.emit(f"ret i64 {out}")
+        self.unit.functions.append(f.text())
+
+    def _data_sized(self, b: Buffer) -> bool:
+        return any(dims.symbols(d) & self.loop_symbols for d in b.shape)
+
+    def _output_shapes(self) -> None:
+        header = f"define void @{self.p.name}_output_shapes(ptr %dims, ptr %shapes) nounwind"
+        f = self._companion(header)
+        sizes = Sizes(f, self._symbol)
+        for n, d in enumerate(d for b in self.p.outputs for d in b.shape):
+            f.emit(f"store i64 {sizes.dim(d)}, ptr {self._gep('%shapes', n)}")
+        f.emit("ret void")
+        self.unit.functions.append(f.text())
+
+
+def _constant(name: str, data: bytes) -> str:
+    """A global with these bytes, aligned for vectors."""
+    text = "".join(f"\\{b:02X}" for b in data)
+    return f'{name} = internal constant [{len(data)} x i8] c"{text}", align 64'

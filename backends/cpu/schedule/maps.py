@@ -1,0 +1,90 @@
+"""Elementwise kernels: one pass over the domain, axes collapsed, the last one in vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowc.ir import dims
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
+from flowc.ir.kernel.form import For, Kernel, Let, LoopKernel, Phase, Stage, Stmt, Store
+
+from ..target import CpuTarget
+from . import axes as ax
+
+
+def schedule_map(kernel: Kernel, target: CpuTarget) -> LoopKernel:
+    """All stages have one domain and read each other nowhere."""
+    stages = [s for s in kernel.stages if isinstance(s, Stage)]
+    common = stages[0].axes
+    values = [ex.substitute(s.value, dict(zip(s.axes, common, strict=True))) for s in stages]
+    groups = ax.collapse(common, values, [(s.out, common) for s in stages])
+    loops, env = ax.merged(groups, "ijkl")
+    memo: dict[Expr, Expr] = {}
+    values = [ex.substitute(v, env, memo) for v in values]
+    index = tuple(env[v] for v in common)
+    lanes = ax.widest(stages, target.lanes)
+    body = _nest(stages, values, index, loops, lanes)
+    return LoopKernel(
+        kernel.name, kernel.inputs, kernel.outputs, (), (Phase((body,)),), note="elementwise"
+    )
+
+
+def _nest(
+    stages: Sequence[Stage], values: Sequence[Expr], index: tuple[Expr, ...], loops: list[Expr],
+    lanes: int,
+) -> For:
+    if not loops:
+        once = ex.var("one", 1)
+        stmts = stores(stages, values, index)
+        return For(ex.var("chunk", 1), ex.index(1), "parallel",
+                   (For(once, ex.index(1), "serial", stmts),))
+    last = loops[-1]
+    extent = last.attr.extent
+    width = ax.vector_axis(extent, lanes)
+    if len(loops) == 1:
+        return _flat(stages, values, index, last, width)
+    rows = tuple(v.attr.extent for v in loops[:-1])
+
+    def row(r: Expr) -> list[Stmt]:
+        env = dict(zip(loops[:-1], ax.unravel(r, rows), strict=True))
+        memo: dict[Expr, Expr] = {}
+        inner = stores(
+            stages, [ex.substitute(v, env, memo) for v in values],
+            tuple(ex.substitute(i, env, memo) for i in index),
+        )
+        return [For(last, ex.index(extent), "vector", inner, width)]
+
+    return ax.chunked(dims.product(rows), ax.rows_per_chunk(extent), row)
+
+
+def _flat(
+    stages: Sequence[Stage], values: Sequence[Expr], index: tuple[Expr, ...], v: Expr, width: int
+) -> For:
+    """One collapsed axis: a chunk is a run of elements."""
+    count = v.attr.extent
+    size = ax.CHUNK
+    if isinstance(count, int) and count <= size:
+        loop = For(v, ex.index(count), "vector", stores(stages, values, index), width)
+        return For(ex.var("chunk", 1), ex.index(1), "parallel", (loop,))
+    chunks = dims.ceildiv(count, size)
+    chunk, inner = ex.var("chunk", chunks), ex.var(v.attr.name, size)
+    env = {v: chunk * size + inner}
+    memo: dict[Expr, Expr] = {}
+    stmts = stores(
+        stages, [ex.substitute(x, env, memo) for x in values],
+        tuple(ex.substitute(i, env, memo) for i in index),
+    )
+    left = ex.imin(ex.index(size), ex.index(count) - chunk * size)
+    return For(chunk, ex.index(chunks), "parallel", (For(inner, left, "vector", stmts, width),))
+
+
+def stores(
+    stages: Sequence[Stage], values: Sequence[Expr], index: tuple[Expr, ...]
+) -> tuple[Stmt, ...]:
+    """All values are computed before any is stored: an output may share memory with an input."""
+    if len(stages) == 1:
+        return (Store(stages[0].out, index, values[0]),)
+    names = [ex.let_var(s.out.name, s.out.dtype) for s in stages]
+    lets: list[Stmt] = [Let(n, v) for n, v in zip(names, values, strict=True)]
+    return (*lets, *(Store(s.out, index, n) for s, n in zip(stages, names, strict=True)))

@@ -1,0 +1,167 @@
+"""Row kernels: several passes over a row that stays in cache (softmax, layer norm, their gradients).
+
+A row is one point of the leading axes that all stages share. Within a row, stages run in order:
+reductions into registers, results of a whole row into a local buffer or an output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flowc.ir import dims
+from flowc.ir.dims import Dim
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
+from flowc.ir.kernel.form import (
+    Alloc,
+    Buffer,
+    For,
+    Kernel,
+    Let,
+    LoopKernel,
+    Phase,
+    Stage,
+    Stmt,
+    Store,
+)
+from flowc.ir.kernel.patterns import estimate, reduction
+
+from ..target import CpuTarget
+from . import axes as ax
+from .accumulate import reduce_axes
+
+Continue = Callable[[], list[Stmt]]
+
+
+def row_rank(stages: list[Stage]) -> int:
+    """How many leading axes are the rows: those of the shortest stage."""
+    return min(len(s.out.shape) for s in stages)
+
+
+def schedule_rows(kernel: Kernel, target: CpuTarget) -> LoopKernel:
+    """One pass of the row loop; chunks are whole rows."""
+    stages = [s for s in kernel.stages if isinstance(s, Stage)]
+    rank = row_rank(stages)
+    shape = stages[0].out.shape[:rank]
+    weight = max(_row_work(s, rank) for s in stages)
+    plan = _Rows(kernel, stages, rank, target)
+
+    def row(flat: Expr) -> list[Stmt]:
+        return plan.row(tuple(ax.unravel(flat, shape)))
+
+    loop = ax.chunked(dims.product(shape), ax.rows_per_chunk(weight), row)
+    return LoopKernel(
+        kernel.name, kernel.inputs, kernel.outputs, (), (Phase((loop,)),), note="rows"
+    )
+
+
+def _row_work(s: Stage, rank: int) -> int:
+    r = reduction(s)
+    extent = dims.product(s.out.shape[rank:])
+    for v in r.axes if r else ():
+        extent = dims.mul(extent, v.attr.extent)
+    return max(1, estimate(extent, 256))
+
+
+class _Rows:
+    """Builds the statements of one row."""
+
+    def __init__(
+        self, kernel: Kernel, stages: list[Stage], rank: int, target: CpuTarget
+    ) -> None:
+        self.stages, self.rank, self.target = stages, rank, target
+        self.kept = set(kernel.outputs)
+        self.locals: dict[Buffer, Buffer] = {}
+        self.scalars: dict[Buffer, Expr] = {}
+
+    def row(self, at: tuple[Expr, ...]) -> list[Stmt]:
+        self.at = at
+        return self._run(0)
+
+    def _run(self, n: int) -> list[Stmt]:
+        """Stage n and, in the scope of what it allocates, all that follow."""
+        if n == len(self.stages):
+            return []
+        s = self.stages[n]
+        inner_axes = s.axes[self.rank :]
+        env = dict(zip(s.axes[: self.rank], self.at, strict=True))
+        value = self._redirect(ex.substitute(s.value, env))
+        if not inner_axes:
+            return self._scalar(s, value, lambda: self._run(n + 1))
+        kept = s.out in self.kept
+        if kept:
+            return [*self._fill(s, value, s.out, self.at), *self._run(n + 1)]
+        shape: tuple[Dim, ...] = s.out.shape[self.rank :]
+        local = Buffer(f"{s.out.name}.row", s.out.dtype, shape, "local")
+        self.locals[s.out] = local
+        return [Alloc(local, (*self._fill(s, value, local, ()), *self._run(n + 1)))]
+
+    def _redirect(self, value: Expr) -> Expr:
+        """Loads of what this row computed before come from registers and row buffers."""
+        def step(e: Expr) -> Expr | None:
+            if e.op != "load":
+                return None
+            if e.attr in self.scalars:
+                return self.scalars[e.attr]
+            if e.attr in self.locals:
+                _, idx, pred = ex.load_parts(e)
+                rest = tuple(ex.rewrite(i, step, memo) for i in idx[self.rank :])
+                return ex.load(self.locals[e.attr], rest, pred)
+            return None
+        memo: dict[Expr, Expr] = {}
+        return ex.rewrite(value, step, memo)
+
+    def _scalar(self, s: Stage, value: Expr, rest: Continue) -> list[Stmt]:
+        """A stage with one value a row; it stays in a variable."""
+        name = ex.let_var(s.out.name, s.out.dtype)
+        self.scalars[s.out] = name
+
+        def bind(v: Expr) -> list[Stmt]:
+            out: list[Stmt] = [Let(name, v)]
+            if s.out in self.kept:
+                out.append(Store(s.out, self.at, name))
+            return [*out, *rest()]
+
+        return self._with_value(value, self._lanes(s), bind)
+
+    def _lanes(self, s: Stage) -> int:
+        return ax.widest([s], self.target.lanes)
+
+    def _with_value(
+        self, value: Expr, lanes: int, use: Callable[[Expr], list[Stmt]]
+    ) -> list[Stmt]:
+        found = next((e for e in ex.walk(value) if e.op == "reduce"), None)
+        if found is None:
+            return use(value)
+        body, axes = found.args[0], list(found.args[1:])
+        groups = ax.collapse(axes, [body], [])
+        fresh, env = ax.merged(groups, "rst")
+        body = ex.substitute(body, env)
+
+        def done(total: Expr) -> list[Stmt]:
+            return use(ex.substitute(value, {found: ex.cast(total, found.dtype)}))
+
+        return reduce_axes(found.attr, fresh, body, lanes, done)
+
+    def _fill(
+        self, s: Stage, value: Expr, out: Buffer, lead: tuple[Expr, ...]
+    ) -> list[Stmt]:
+        """Loops over the inner axes that store `value` into out[lead, inner…]."""
+        inner = s.axes[self.rank :]
+        lanes = self._lanes(s)
+        if any(e.op == "reduce" for e in ex.walk(value)):
+            stmts = self._with_value(value, lanes, lambda v: [Store(out, (*lead, *inner), v)])
+            for v in reversed(inner):
+                stmts = [For(v, ex.index(v.attr.extent), "serial", tuple(stmts))]
+            return stmts
+        groups = ax.collapse(inner, [value], [(out, (*lead, *inner))])
+        loops, env = ax.merged(groups, "jkl")
+        memo: dict[Expr, Expr] = {}
+        at = (*lead, *(ex.substitute(v, env, memo) for v in inner))
+        width = ax.vector_axis(loops[-1].attr.extent, lanes)
+        last = loops[-1]
+        store = Store(out, at, ex.substitute(value, env, memo))
+        stmts = [For(last, ex.index(last.attr.extent), "vector", (store,), width)]
+        for v in reversed(loops[:-1]):
+            stmts = [For(v, ex.index(v.attr.extent), "serial", tuple(stmts))]
+        return stmts

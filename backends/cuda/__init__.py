@@ -1,0 +1,1 @@
+"""The CUDA backend: kernels as PTX, driven through the CUDA driver API."""

@@ -1,0 +1,1 @@
+"""What the backends that go through LLVM share."""

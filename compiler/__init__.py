@@ -1,0 +1,1 @@
+"""The compiler: passes, pipeline, driver, artifacts, options and the command line."""

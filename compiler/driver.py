@@ -1,0 +1,198 @@
+"""From a function to code that runs: passes, backend, cache, loading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from flowc.backends.base import Backend
+from flowc.backends.cpu.backend import CpuBackend
+from flowc.backends.cpu.host import entry_symbols, host_calls, kernel_names
+from flowc.backends.cpu.target import LEVELS, CpuTarget, host, level
+from flowc.ir.core import Function
+from flowc.ir.plan import Program, launches, step_reads
+from flowc.ir.types import shape_text
+from flowc.runtime import (
+    Cache,
+    Context,
+    Executable,
+    FastCall,
+    Library,
+    ThreadPool,
+    jit,
+    open_default,
+)
+from flowc.runtime.abi import ABI_VERSION
+
+from .options import Options
+from .passes.base import Context as PassContext
+from .passes.base import Pass, Unit
+from .pipeline import Observer, Timings, default_pipeline, run_passes
+
+compiles = 0  # how many functions this process has compiled: tests of recompilation count them
+
+
+def backend_for(options: Options) -> Backend:
+    """The backend and target that the options name."""
+    if options.target == "host" and options.cpu in ("native", ""):
+        return CpuBackend(host(), options.opt_level)
+    if options.target == "host" and options.cpu in LEVELS:
+        return CpuBackend(level(options.cpu), options.opt_level)
+    triple = host().triple if options.target == "host" else options.target
+    return CpuBackend(CpuTarget(triple, options.cpu, options.features), options.opt_level)
+
+
+@dataclass
+class Compiled:
+    """The product: object code, manifest, and the stages that led to it."""
+
+    program: Program
+    backend: Backend
+    object: bytes
+    manifest: dict[str, Any]
+    llvm: str
+    timings: Timings = field(default_factory=Timings)
+
+    def load(self) -> Executable:
+        """Load the object into this process."""
+        library: Library = jit.load(self.object)
+        return Executable(self.manifest, library)
+
+    def bind(
+        self, state: Sequence[np.ndarray[Any, Any]] = (), pool: ThreadPool | None = None,
+        calls: Sequence[Any] = (),
+    ) -> FastCall:
+        """A call object over these state arrays, which it updates in place."""
+        ctx = Context(pool, host_calls=tuple(calls))
+        return FastCall(self.load(), list(state), ctx)
+
+
+def compile_program(
+    f: Function | Program, options: Options | None = None, *,
+    passes: Iterable[Pass] | None = None, observers: Iterable[Observer] = (),
+    cache: Cache | None = None,
+) -> Compiled:
+    """Compile a function (or a program that some passes have made already)."""
+    global compiles
+    options = options or Options()
+    backend = backend_for(options)
+    ctx = PassContext(backend, options, limit=options.rewrite_limit)
+    timings = Timings()
+    todo = default_pipeline() if passes is None else list(passes)
+    unit = run_passes(Unit({f.name: f}), ctx, todo, observers, timings)
+    program = unit.items[f.name]
+    if not isinstance(program, Program):
+        raise TypeError("the pipeline ended before the plan")
+    module = backend.unit()
+    stages = backend.stages(program, module)
+    text, manifest = _generate(stages, program, backend, module, timings)
+    code = _assemble(stages, text, backend, cache, timings)
+    compiles += 1
+    return Compiled(program, backend, code, manifest, text, timings)
+
+
+def _generate(
+    stages: dict[str, Any], p: Program, backend: Backend, module: Any, timings: Timings
+) -> tuple[str, dict[str, Any]]:
+    start = time.perf_counter()
+    text = stages["ll"](None)
+    manifest = make_manifest(p, backend, module.sites)
+    timings.add("generate", time.perf_counter() - start)
+    return text, manifest
+
+
+def _assemble(
+    stages: dict[str, Any], text: str, backend: Backend, cache: Cache | None, timings: Timings
+) -> bytes:
+    """The object of the module's text, from the cache where it has it."""
+    start = time.perf_counter()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    key = {"name": "module", "source": digest, "backend": backend.fingerprint()}
+    found = cache.get(key) if cache is not None else None
+    code: bytes = found if found is not None else stages["o"](text)
+    if cache is not None and found is None:
+        cache.put(key, code)
+    timings.add("llvm" if found is None else "cache", time.perf_counter() - start)
+    return code
+
+
+def make_manifest(
+    p: Program, backend: Backend, sites: Sequence[tuple[int, str, str]]
+) -> dict[str, Any]:
+    """The manifest that the runtime and artifacts read; see `flowc.runtime.manifest`."""
+    params = [*p.inputs, *p.state]
+    roots = {p.root(b) for s in p.steps for b in step_reads(s)}
+
+    def spec(n: int) -> dict[str, Any]:
+        b, info = params[n], p.infos[n]
+        shape = [d if isinstance(d, int) else str(d) for d in b.shape]
+        loc = str(info.loc) if info.loc else None
+        return {"name": info.name, "dtype": b.dtype.name, "shape": shape, "loc": loc}
+
+    inputs = [spec(n) for n in range(len(p.inputs))]
+    state = []
+    for n in range(len(p.inputs), len(params)):
+        mode = ("r" if params[n] in roots else "") + ("w" if params[n] in p.updates else "")
+        state.append({**spec(n), "mode": mode or "r"})
+    names = list(p.output_names) + [""] * len(p.outputs)
+    outputs = [
+        {"name": names[n] or f"out{n}", "dtype": b.dtype.name, "rank": len(b.shape)}
+        for n, b in enumerate(p.outputs)
+    ]
+    t = backend.target
+    return {
+        "name": p.name, "abi": ABI_VERSION, "target": t.triple, "cpu": t.cpu,
+        "features": t.features, "inputs": inputs, "state": state, "outputs": outputs,
+        "dims": entry_symbols(p), "checks": _checks(p),
+        "ops": [
+            {"id": n, "op": op, "loc": loc or None} for n, (_, op, loc) in enumerate(sites)
+        ],
+        "kernels": kernel_names(p), "host_calls": [c.name for c in host_calls(p)],
+    }
+
+
+def _checks(p: Program) -> list[dict[str, Any]]:
+    """One check an input axis: what the dimension must be, and why where a guard says so."""
+    out = []
+    for b, info in zip(p.inputs, p.infos, strict=False):
+        for axis, d in enumerate(b.shape):
+            why = "".join(f"; {g.message}" for g in p.guards)
+            out.append({
+                "message": f"input '{info.name}': axis {axis} of {shape_text(b.shape)}"
+                           f" must be {d}{why}",
+                "loc": str(info.loc) if info.loc else None,
+            })
+    return out
+
+
+@lru_cache(maxsize=1)
+def default_cache() -> Cache | None:
+    """The on-disk compile cache of this user, or None where it is off or cannot be used."""
+    options = Options.read()
+    if not options.cache:
+        return None
+    return Cache(options.cache_dir) if options.cache_dir else open_default()
+
+
+@dataclass(frozen=True)
+class CostAnalysis:
+    """What one run does. flops and bytes count with `symbol` for sizes that are not known."""
+
+    kernels: int
+    host_calls: int
+    flops: int
+    bytes: int
+
+
+def cost_analysis(c: Compiled) -> CostAnalysis:
+    """Kernels, host calls and estimates of one run."""
+    p = c.program
+    kernels = list(launches(p.steps))
+    return CostAnalysis(len(kernels), len(host_calls(p)), 0, 0)

@@ -1,0 +1,1 @@
+"""flowc: TensorFlow's graph API, compiled to native code."""

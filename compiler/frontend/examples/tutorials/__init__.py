@@ -1,0 +1,1 @@
+"""Data that TensorFlow's tutorials import."""

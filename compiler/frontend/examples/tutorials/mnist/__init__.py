@@ -1,0 +1,1 @@
+"""The MNIST digits, as TensorFlow's tutorials read them."""

@@ -1,0 +1,104 @@
+"""Specializations: which sizes a compiled program assumes, and what is done where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flowc.ir import dims
+from flowc.ir.core import Guard
+from flowc.ir.dims import Dim
+from flowc.ir.types import shape_text
+
+from .build import Program, Static, binding
+from .errors import InvalidArgumentError
+from .tensor import Tensor
+
+_MOST = 32  # sizes fixed in one specialization
+
+Shapes = Sequence[tuple[int, ...]]
+
+
+def satisfied(program: Program, shapes: Shapes) -> bool:
+    """Whether these input shapes are what the program was built for."""
+    env = binding(program, shapes)
+    return _declared(program, shapes, env) is None and _broken(program, env) is None
+
+
+def specialize(
+    build: Callable[[Static], Program], feeds: Sequence[Tensor], shapes: Shapes
+) -> Program:
+    """The program that serves these shapes: sizes of 1 that broadcast become static.
+
+    Raises InvalidArgumentError where two sizes must agree, differ, and neither is 1.
+    """
+    static: dict[str, int] = {}
+    for _ in range(_MOST):
+        program = build(static)
+        given = [shapes[i] for i in program.inputs]
+        env = binding(program, given)
+        wrong = _declared(program, given, env)
+        if wrong is not None:
+            i, axis = wrong
+            raise InvalidArgumentError(_misfit(program, feeds, given, i, axis))
+        guard = _broken(program, env)
+        if guard is None:
+            return program
+        ones = _ones(guard, env) - set(static)
+        if not ones:
+            raise _disagree(guard, env, feeds, shapes)
+        static |= dict.fromkeys(sorted(ones), 1)
+    raise InvalidArgumentError("too many sizes broadcast in ways that only the run tells")
+
+
+def _declared(program: Program, shapes: Shapes, env: dict[str, int]) -> tuple[int, int] | None:
+    """The first input and axis whose size is not what was declared."""
+    for i, (declared, given) in enumerate(zip(program.shapes, shapes, strict=True)):
+        for axis, (d, size) in enumerate(zip(declared, given, strict=True)):
+            if dims.substitute(d, env) != size:
+                return i, axis
+    return None
+
+
+def _value(d: Dim, env: dict[str, int]) -> int | None:
+    got = dims.substitute(d, env)
+    return got if isinstance(got, int) else None
+
+
+def _broken(program: Program, env: dict[str, int]) -> Guard | None:
+    for g in program.guards:
+        if _value(g.left, env) != _value(g.right, env):
+            return g
+    return None
+
+
+def _ones(guard: Guard, env: dict[str, int]) -> set[str]:
+    """The symbols on a side of the guard that is 1 for these sizes."""
+    out: set[str] = set()
+    for side in (guard.left, guard.right):
+        if not isinstance(side, int) and _value(side, env) == 1:
+            out |= {s for s in dims.symbols(side) if env.get(s) == 1}
+    return out
+
+
+def _disagree(
+    guard: Guard, env: dict[str, int], feeds: Sequence[Tensor], shapes: Shapes
+) -> InvalidArgumentError:
+    given = "; ".join(
+        f"{t.name} has shape {shape_text(s)}" for t, s in zip(feeds, shapes, strict=True)
+    )
+    left, right = _value(guard.left, env), _value(guard.right, env)
+    return InvalidArgumentError(
+        f"{guard.message}: {guard.left} is {left} and {guard.right} is {right}; {given}",
+        loc=str(guard.loc) if guard.loc else None,
+        shapes=list(shapes),
+    )
+
+
+def _misfit(
+    program: Program, feeds: Sequence[Tensor], shapes: Shapes, i: int, axis: int
+) -> str:
+    tensor = feeds[program.inputs[i]]
+    return (
+        f"{tensor.name} is given shape {shape_text(shapes[i])} where its axis {axis} must be "
+        f"{program.shapes[i][axis]}"
+    )

@@ -1,0 +1,1 @@
+"""The rules of `simplify`, a file for each family of operations."""

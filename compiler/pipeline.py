@@ -1,0 +1,71 @@
+"""The pipeline: one straight list, a line a step with its reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from .passes.base import Context, Pass, Unit
+from .passes.cse import Cse
+from .passes.dce import Dce
+from .passes.fold import Fold
+from .passes.functionalize import Functionalize
+from .passes.fuse import Fuse
+from .passes.lower import Lower
+from .passes.plan import Plan
+from .passes.schedule import Schedule
+from .passes.simplify import Simplify
+
+
+def default_pipeline() -> list[Pass]:
+    """The passes of a normal compilation, in order."""
+    return [
+        Functionalize(),  # variables become parameters and results: from here on all is a function
+        Dce(),  # what a fetch does not need is not looked at again
+        Simplify(),  # exact algebra and shape moves, so that equal things look equal
+        Fold(),  # what depends on constants alone is computed now
+        Cse(),  # equal instructions become one: gradients repeat much of the forward pass
+        Simplify(),  # folding and merging leave new identities behind
+        Dce(),  # and dead instructions
+        Lower(),  # ops become stages of formulas over buffers, control flow becomes steps
+        Fuse(),  # stages become kernels: what is computed together, what is stored
+        Schedule(),  # the backend chooses loops, vectors, tiles, packing
+        Plan(),  # order, updates in place, memory
+    ]
+
+
+Observer = Callable[[Pass, Unit, Unit], None]
+
+
+@dataclass
+class Timings:
+    """Seconds by pass name, in order of first use; also other parts of a compilation."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def table(self) -> str:
+        """Lines ``name  seconds  share``."""
+        total = sum(self.seconds.values()) or 1.0
+        rows = [f"{n:20} {s:9.4f} s {s / total:6.1%}" for n, s in self.seconds.items()]
+        return "\n".join([*rows, f"{'total':20} {total:9.4f} s"])
+
+
+def run_passes(
+    unit: Unit, ctx: Context, passes: Iterable[Pass], observers: Iterable[Observer] = (),
+    timings: Timings | None = None,
+) -> Unit:
+    """Run passes in order; observers see each pass with the unit before and after it."""
+    watching = tuple(observers)
+    for p in passes:
+        start = time.perf_counter()
+        after = p.run(unit, ctx)
+        if timings is not None:
+            timings.add(p.name, time.perf_counter() - start)
+        for see in watching:
+            see(p, unit, after)
+        unit = after
+    return unit

@@ -1,0 +1,1 @@
+"""The typed tensor SSA and the kernel form."""

@@ -1,0 +1,1 @@
+"""The kernel form: scalar expressions over buffers, unscheduled stages, scheduled loops."""

@@ -1,0 +1,310 @@
+"""The grammar of kernels: buffers, unscheduled stages, scheduled loops.
+
+*Unscheduled* (no target): a list of stages, in order. A `Stage` says ``out[axes] = value`` for the
+whole domain; its value may hold `reduce` nodes. A `Proc` is for what is not a formula an element
+(sort, scatter, prefix sums): for each point of its parallel domain, a short imperative body.
+
+*Scheduled* (target chosen): phases, each a loop nest of statements; between phases all work is done
+(CPU: a fork-join each; GPU: a launch each). Statement grammar:
+
+    stmt  = For(var, extent, kind, width, body) | Store(buffer, indices, value) | Let(var, value)
+          | If(cond, then, otherwise) | While(cond, body) | Alloc(buffer, body)
+    kind  = serial | parallel | vector | unroll | block | thread
+
+A `vector` loop runs `width` elements at once, its last ones masked; its body holds `Let`, `Store`,
+`unroll` loops and `If`-free straight code. A register buffer indexed by the vector variable is a
+vector register. `parallel` is the outermost loop of a CPU phase: one iteration is a chunk. On a GPU the
+outermost loops are `block`s; inside, `thread` loops, between two of which there is a barrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..dims import Dim, Shape
+from ..dtypes import DType
+from ..types import TensorType
+from .expr import Expr, index, load, node, walk
+
+Kind = Literal["serial", "parallel", "vector", "unroll", "block", "thread"]
+Scope = Literal["global", "shared", "local", "register"]
+
+
+class Buffer:
+    """A dense row-major array; equality is identity.
+
+    scope: ``global`` memory given by the caller or the workspace; ``shared`` by a GPU block;
+    ``local`` to one chunk or thread; ``register`` (its size is constant, its indices are constant
+    once loops are unrolled, but for the vector variable).
+    `pad`: elements added to each row's stride (bank conflicts, aligned rows).
+    """
+
+    __slots__ = ("dtype", "name", "pad", "scope", "shape")
+
+    def __init__(
+        self, name: str, dt: DType, shape: Iterable[Dim], scope: Scope = "global", pad: int = 0
+    ) -> None:
+        self.name, self.dtype, self.shape = name, dt, tuple(shape)
+        self.scope: Scope = scope
+        self.pad = pad
+
+    @property
+    def type(self) -> TensorType:
+        return TensorType(self.dtype, self.shape)
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, idx: Any) -> Expr:
+        return load(self, idx if isinstance(idx, tuple) else (idx,))
+
+    def at(self, idx: Iterable[Expr | Dim], pred: Expr | None = None) -> Expr:
+        """A load that gives 0 where `pred` is false."""
+        return load(self, idx, pred)
+
+    def strides(self) -> tuple[Dim, ...]:
+        """Elements from one index to the next, per axis."""
+        out: list[Dim] = []
+        step: Dim = 1
+        for n, d in enumerate(reversed(self.shape)):
+            out.append(step)
+            step = step * d + (self.pad if n == 0 else 0)
+        return tuple(reversed(out))
+
+    def offset(self, idx: Iterable[Expr]) -> Expr:
+        """The linear element offset of an index tuple."""
+        out = index(0)
+        for i, s in zip(idx, self.strides(), strict=True):
+            out = out + index(s) * i
+        return out
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.type}"
+
+
+# ---- unscheduled
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """``out[axes…] = value`` over out's whole shape. `axes` are variables whose extents are it."""
+
+    out: Buffer
+    axes: tuple[Expr, ...]
+    value: Expr
+
+    @property
+    def outs(self) -> tuple[Buffer, ...]:
+        return (self.out,)
+
+    def reads(self) -> list[Expr]:
+        """The load nodes."""
+        return [e for e in walk(self.value) if e.op == "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class Proc:
+    """For each point of the parallel `axes`, in any order, `body` runs; it writes `outs`.
+
+    Different points write different elements. The body may read what it has written itself.
+    """
+
+    outs: tuple[Buffer, ...]
+    axes: tuple[Expr, ...]
+    body: tuple[Stmt, ...]
+
+    def reads(self) -> list[Expr]:
+        """The load nodes, of the outputs too."""
+        return [e for e in walk(*stmt_exprs(self.body)) if e.op == "load"]
+
+
+AnyStage = Stage | Proc
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """An unscheduled kernel: stages in order over inputs; outputs are among the stages' results.
+
+    Buffers that are neither inputs nor outputs are temporaries of the kernel.
+    """
+
+    name: str
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    stages: tuple[AnyStage, ...]
+
+    @property
+    def temps(self) -> tuple[Buffer, ...]:
+        known = {*self.inputs, *self.outputs}
+        return tuple(b for s in self.stages for b in s.outs if b not in known)
+
+
+# ---- scheduled
+
+@dataclass(frozen=True, eq=False)
+class For:
+    """``for var < extent``; see the module's text for `kind`. width: lanes of a vector loop."""
+
+    var: Expr
+    extent: Expr
+    kind: Kind
+    body: tuple[Stmt, ...]
+    width: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """``buffer[indices] = value``."""
+
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+    value: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Let:
+    """Names a value at this point of time (loads happen here)."""
+
+    var: Expr
+    value: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class If:
+    """A branch on a scalar bool."""
+
+    cond: Expr
+    then: tuple[Stmt, ...]
+    otherwise: tuple[Stmt, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class While:
+    """Runs `body` while the scalar `cond` holds, tested before each round."""
+
+    cond: Expr
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Alloc:
+    """A buffer of a narrower scope, alive in `body`; its contents are undefined at first."""
+
+    buffer: Buffer
+    body: tuple[Stmt, ...]
+
+
+Stmt = For | Store | Let | If | While | Alloc
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """One parallel step: `body` is a `parallel` loop (CPU), nested `block` loops (GPU), or serial."""
+
+    body: tuple[Stmt, ...]
+    threads: int = 1  # GPU: threads of a block
+
+
+@dataclass(frozen=True, eq=False)
+class LoopKernel:
+    """A scheduled kernel. `scratch`: global buffers of the workspace that phases share.
+
+    inplace: pairs of params that may be the same memory (an output and the input that it replaces);
+    all other params are distinct memory, which code generation tells the optimizer.
+    """
+
+    name: str
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    scratch: tuple[Buffer, ...]
+    phases: tuple[Phase, ...]
+    target: str = "cpu"
+    note: str = ""  # which schedule, for people
+    inplace: tuple[tuple[Buffer, Buffer], ...] = ()
+
+    @property
+    def params(self) -> tuple[Buffer, ...]:
+        return (*self.inputs, *self.outputs, *self.scratch)
+
+    def replace(self, **changes: Any) -> LoopKernel:
+        return replace(self, **changes)
+
+
+def children(s: Stmt) -> tuple[tuple[Stmt, ...], ...]:
+    """The blocks directly inside a statement."""
+    if isinstance(s, For | While | Alloc):
+        return (s.body,)
+    return (s.then, s.otherwise) if isinstance(s, If) else ()
+
+
+def walk_stmts(body: Iterable[Stmt]) -> Iterator[Stmt]:
+    """All statements, outer before inner."""
+    for s in body:
+        yield s
+        for block in children(s):
+            yield from walk_stmts(block)
+
+
+def own_exprs(s: Stmt) -> tuple[Expr, ...]:
+    """The expressions directly in a statement."""
+    if isinstance(s, Store):
+        return (*s.indices, s.value)
+    if isinstance(s, For):
+        return (s.extent,)
+    if isinstance(s, Let):
+        return (s.value,)
+    return (s.cond,) if isinstance(s, If | While) else ()
+
+
+def stmt_exprs(body: Iterable[Stmt]) -> list[Expr]:
+    """All expressions in a block, nested ones too."""
+    return [e for s in walk_stmts(body) for e in own_exprs(s)]
+
+
+def map_stmts(
+    body: tuple[Stmt, ...],
+    on_expr: Callable[[Expr], Expr],
+    on_buffer: Callable[[Buffer], Buffer] = lambda b: b,
+) -> tuple[Stmt, ...]:
+    """A block with its expressions (and the buffers of stores and allocs) replaced."""
+    def go(block: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        return tuple(one(s) for s in block)
+
+    def one(s: Stmt) -> Stmt:
+        if isinstance(s, For):
+            return For(s.var, on_expr(s.extent), s.kind, go(s.body), s.width)
+        if isinstance(s, Store):
+            idx = tuple(map(on_expr, s.indices))
+            return Store(on_buffer(s.buffer), idx, on_expr(s.value))
+        if isinstance(s, Let):
+            return Let(s.var, on_expr(s.value))
+        if isinstance(s, If):
+            return If(on_expr(s.cond), go(s.then), go(s.otherwise))
+        if isinstance(s, While):
+            return While(on_expr(s.cond), go(s.body))
+        return Alloc(on_buffer(s.buffer), go(s.body))
+
+    return go(body)
+
+
+def rename_buffers(e: Expr, env: dict[Buffer, Buffer], memo: dict[Expr, Expr]) -> Expr:
+    """e with its loads redirected to other buffers of the same shape."""
+    from_memo = memo.get(e)
+    if from_memo is not None:
+        return from_memo
+    args = tuple(rename_buffers(a, env, memo) for a in e.args)
+    if e.op == "load":
+        out = node("load", args, env.get(e.attr, e.attr), e.dtype)
+    elif all(x is y for x, y in zip(args, e.args, strict=True)):
+        out = e
+    else:
+        out = node(e.op, args, e.attr, e.dtype)
+    memo[e] = out
+    return out
+
+
+def shape_exprs(shape: Shape) -> tuple[Expr, ...]:
+    """A shape as index expressions."""
+    return tuple(index(d) for d in shape)

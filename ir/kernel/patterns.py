@@ -1,0 +1,133 @@
+"""What a stage is, by the shape of its computation: map, reduction over rows or columns, contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .. import dims
+from ..dims import Dim
+from .expr import Expr, is_const_index, linear, load_parts, walk
+from .form import AnyStage, Buffer, Proc, Stage
+
+Kind = Literal["map", "rows", "columns", "contract", "proc"]
+
+_WEIGHT = {
+    "const": 0, "var": 0, "lin": 0, "dim": 0, "load": 1, "cast": 1, "div": 4, "rem": 8, "sqrt": 4,
+    "floordiv": 3, "mod": 3, "imul": 1, "rsqrt": 4, "neg": 0, "check": 2,
+}
+_HEAVY = frozenset(
+    "exp expm1 log log1p sin cos tan asin acos atan atan2 tanh sigmoid erf erfinv lgamma digamma"
+    " pow".split()
+)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A stage's reduce node taken apart."""
+
+    op: str
+    axes: tuple[Expr, ...]
+    body: Expr
+
+
+def reduction(s: AnyStage) -> Reduction | None:
+    """The one reduce of a stage whose value is it, perhaps under casts or other scalar work."""
+    if isinstance(s, Proc):
+        return None
+    found = [e for e in walk(s.value) if e.op == "reduce"]
+    if len(found) != 1:
+        return None
+    (e,) = found
+    return Reduction(e.attr, e.args[1:], e.args[0])
+
+
+def cost(value: Expr) -> int:
+    """Rough cycles an element of computing the expression once."""
+    return sum(_WEIGHT.get(e.op, 12 if e.op in _HEAVY else 1) for e in walk(value))
+
+
+def variables(e: Expr) -> set[Expr]:
+    """The loop variables below an expression."""
+    return {x for x in walk(e) if x.op == "var"}
+
+
+def is_identity(e: Expr, axes: tuple[Expr, ...]) -> bool:
+    """Whether a load reads its buffer at exactly these axes, with no predicate."""
+    _, idx, pred = load_parts(e)
+    return pred is None and idx == axes
+
+
+def is_view(s: AnyStage) -> Buffer | None:
+    """The buffer whose memory the stage's result could be: the same bytes in the same order."""
+    if isinstance(s, Proc) or s.value.op != "load":
+        return None
+    src, idx, pred = load_parts(s.value)
+    if pred is not None or src.dtype != s.out.dtype or src.scope != "global":
+        return None
+    if dims.product(src.shape) != dims.product(s.out.shape):
+        return None
+    return src if src.offset(idx) is s.out.offset(s.axes) else None
+
+
+def is_contract(s: AnyStage) -> bool:
+    """A sum of products of two operands, one of which has an output axis that the other lacks."""
+    r = reduction(s)
+    if r is None or r.op != "sum" or isinstance(s, Proc):
+        return False
+    body = r.body
+    while body.op == "cast":
+        body = body.args[0]
+    if body.op != "mul":
+        return False
+    a, b = (variables(x) for x in body.args)
+    if not all(any(e.op == "load" for e in walk(x)) for x in body.args):
+        return False
+    outer = {v for v in s.axes if v.attr.extent != 1}
+    shared = all(v in a and v in b for v in r.axes if v.attr.extent != 1)
+    return shared and bool(outer & (a ^ b))
+
+
+def _unit_axis(e: Expr) -> Expr | None:
+    """The variable that steps through a load's memory by one element."""
+    buf, idx, _ = load_parts(e)
+    terms, _ = linear(buf.offset(idx))
+    return next((v for v, k in terms.items() if k == 1 and v.op == "var"), None)
+
+
+def classify(s: AnyStage) -> Kind:
+    """The kind of a stage; see the module's text."""
+    if isinstance(s, Proc):
+        return "proc"
+    r = reduction(s)
+    if r is None:
+        return "map"
+    if is_contract(s):
+        return "contract"
+    units = [u for e in walk(r.body) if e.op == "load" and (u := _unit_axis(e)) is not None]
+    if any(u in r.axes for u in units) or not s.axes or not units:
+        return "rows"
+    return "columns"
+
+
+def iterations(s: Stage) -> Dim:
+    """How often the innermost expression of a stage is evaluated."""
+    out = dims.product(s.out.shape)
+    for e in walk(s.value):
+        if e.op == "reduce":
+            for v in e.args[1:]:
+                out = dims.mul(out, v.attr.extent)
+    return out
+
+
+def estimate(d: Dim, symbol: int = 64) -> int:
+    """A dimension with a typical size for its symbols: for cost models only."""
+    value = dims.substitute(d, {name: symbol for name in dims.symbols(d)})
+    return value if isinstance(value, int) else symbol
+
+
+def is_affine(idx: tuple[Expr, ...]) -> bool:
+    """Whether index expressions are sums of variables times constants."""
+    return all(
+        is_const_index(i) is not None or all(a.op == "var" for a in linear(i)[0]) for i in idx
+    )

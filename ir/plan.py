@@ -1,0 +1,170 @@
+"""The plan: a tree of steps over buffers, made from a function when its kernels are known.
+
+Every step touches whole buffers. Buffers are *inputs* and *state* (given by the caller), *outputs*,
+*constants* (data of the artifact), *temporaries* (offsets in the workspace) and *views* (the memory
+of another buffer under another shape). Nothing walks a plan at run time: the host function is it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .core import Guard, Param
+from .dims import Dim
+from .kernel.expr import Expr
+from .kernel.form import AnyStage, Buffer, Kernel, LoopKernel
+from .literal import Literal
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to run a kernel: taken if `when` (a bool over dimensions) holds; None always does."""
+
+    when: Expr | None
+    kernel: LoopKernel
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """A stage that `fuse` has not yet put into a kernel."""
+
+    stage: AnyStage
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """Run a kernel. `variants` is empty until the kernel is scheduled; the last one is always valid.
+
+    once: depends on constants alone; runs at load.
+    """
+
+    kernel: Kernel
+    variants: tuple[Variant, ...] = ()
+    device: str = ""
+    once: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """``dst = src``: whole buffers of equal byte size."""
+
+    dst: Buffer
+    src: Buffer
+    device: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class HostCall:
+    """Call out to the host (`print`, `py_func`, …) with these buffers."""
+
+    name: str
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Cond:
+    """Run one of two blocks, by a scalar bool."""
+
+    pred: Buffer
+    then: tuple[Step, ...]
+    otherwise: tuple[Step, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """``while (test block, pred) body``; `trips`, if given, receives the number of rounds (i64).
+
+    stacks: (stack, value): at the start of each round `value` is saved as stack[round].
+    """
+
+    test: tuple[Step, ...]
+    pred: Buffer
+    body: tuple[Step, ...]
+    trips: Buffer | None = None
+    stacks: tuple[tuple[Buffer, Buffer], ...] = ()
+    symbol: str = ""  # the dimension that the number of rounds defines
+
+
+Step = Raw | Launch | Copy | HostCall | Cond | Loop
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A function as a plan."""
+
+    name: str
+    inputs: tuple[Buffer, ...]
+    state: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    constants: Mapping[Buffer, Literal]
+    steps: tuple[Step, ...]
+    infos: tuple[Param, ...]  # of inputs, then state
+    guards: tuple[Guard, ...] = ()
+    output_names: tuple[str, ...] = ()
+    updates: Mapping[Buffer, Buffer] = field(default_factory=dict)  # state → its new value
+    views: Mapping[Buffer, Buffer] = field(default_factory=dict)  # buffer → whose memory it is
+    offsets: Mapping[Buffer, Dim] = field(default_factory=dict)  # workspace offsets, in bytes
+    workspace: Dim = 0  # bytes
+
+    def replace(self, **changes: Any) -> Program:
+        return replace(self, **changes)
+
+    def root(self, b: Buffer) -> Buffer:
+        """The buffer whose memory b is."""
+        while b in self.views:
+            b = self.views[b]
+        return b
+
+
+def blocks(s: Step) -> tuple[tuple[Step, ...], ...]:
+    """The blocks directly inside a step."""
+    if isinstance(s, Cond):
+        return s.then, s.otherwise
+    return (s.test, s.body) if isinstance(s, Loop) else ()
+
+
+def walk_steps(steps: Iterable[Step]) -> Iterator[Step]:
+    """All steps, outer before inner."""
+    for s in steps:
+        yield s
+        for block in blocks(s):
+            yield from walk_steps(block)
+
+
+def launches(steps: Iterable[Step]) -> Iterator[Launch]:
+    """All launches."""
+    return (s for s in walk_steps(steps) if isinstance(s, Launch))
+
+
+def step_reads(s: Step) -> list[Buffer]:
+    """The buffers that a step reads, those of inner steps too."""
+    if isinstance(s, Raw):
+        return list(dict.fromkeys(e.attr for e in s.stage.reads()))
+    if isinstance(s, Launch):
+        return list(s.kernel.inputs)
+    if isinstance(s, Copy):
+        return [s.src]
+    if isinstance(s, HostCall):
+        return list(s.inputs)
+    inner = [b for block in blocks(s) for x in block for b in step_reads(x)]
+    return [*inner, s.pred, *(v for _, v in s.stacks)] if isinstance(s, Loop) else [*inner, s.pred]
+
+
+def step_writes(s: Step) -> list[Buffer]:
+    """The buffers that a step writes, those of inner steps too."""
+    if isinstance(s, Raw):
+        return list(s.stage.outs)
+    if isinstance(s, Launch):
+        return list(s.kernel.outputs)
+    if isinstance(s, Copy):
+        return [s.dst]
+    if isinstance(s, HostCall):
+        return list(s.outputs)
+    inner = [b for block in blocks(s) for x in block for b in step_writes(x)]
+    if isinstance(s, Loop):
+        return [*inner, *(st for st, _ in s.stacks), *([s.trips] if s.trips else [])]
+    return inner

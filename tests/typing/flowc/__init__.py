@@ -1,0 +1,1 @@
+../../../compiler/frontend/__init__.py

@@ -1,0 +1,1 @@
+../../../compiler/frontend/graph.py
