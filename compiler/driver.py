@@ -181,18 +181,6 @@ def default_cache() -> Cache | None:
     return Cache(options.cache_dir) if options.cache_dir else open_default()
 
 
-@dataclass(frozen=True)
-class CostAnalysis:
-    """What one run does. flops and bytes count with `symbol` for sizes that are not known."""
-
-    kernels: int
-    host_calls: int
-    flops: int
-    bytes: int
-
-
-def cost_analysis(c: Compiled) -> CostAnalysis:
-    """Kernels, host calls and estimates of one run."""
-    p = c.program
-    kernels = list(launches(p.steps))
-    return CostAnalysis(len(kernels), len(host_calls(p)), 0, 0)
+def compile_function(f: Function, options: Options | None = None) -> Compiled:
+    """`compile_program` with this user's compile cache: what sessions and functions call."""
+    return compile_program(f, options, cache=default_cache())

@@ -9,7 +9,7 @@ sub-functions, which is why they live in this room; `compiler/passes/gradient.py
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .core import Function, Instr, IRError, Value
 from .types import TensorType, Type

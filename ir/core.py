@@ -1,9 +1,9 @@
 """The typed tensor SSA: values, instructions, functions, modules.
 
 An `Op` is *what* is computed: a frozen record of attributes with a name (see `ops/`). An `Instr`
-applies an op to operand values and defines result values. A `Function` is a tuple of instructions in
-topological order; it is frozen when made, and compared by identity. Functions nest only through the
-attributes of control-flow ops, and are isolated: all that they use is an explicit operand.
+applies an op to operand values and defines result values. A `Function` is a tuple of instructions
+in topological order; it is frozen when made, and compared by identity. Functions nest only through
+the attributes of control-flow ops, and are isolated: all that they use is an explicit operand.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Op:
         return self.grad(b, operands, results, gs)
 
     def defines(self) -> tuple[tuple[str, int], ...]:
-        """Dimension symbols that only the data tells: (symbol, the scalar result that is its value)."""
+        """Symbols for sizes that only the data tells: (symbol, the scalar result that says it)."""
         return ()
 
     def lower(self, k: Any, *operands: Any) -> Any:

@@ -12,7 +12,7 @@ from flowc.ir.builder import Builder
 from flowc.ir.core import Function, Guard, Instr, IRError, Param, Value
 from flowc.ir.dims import Shape
 from flowc.ir.dtypes import u64
-from flowc.ir.types import TensorType
+from flowc.ir.types import TensorType, tensor
 
 from .errors import InvalidArgumentError
 from .expand import VARIABLE_TYPES, Expansion
@@ -201,6 +201,9 @@ class Build(Expansion):
             found = self.entry[op] = self.b.param(type, op.name, info)
         return found
 
+    def leaf_state(self, node: Operation, dtype: str) -> Value:
+        return self.entered(node, tensor(dtype))
+
     def step(self, node: Operation) -> Value:
         value = self.state.get(node)
         if value is None:
@@ -273,7 +276,7 @@ class Build(Expansion):
             tuple(self.b.guards), (*names, *(o.name for o in updates)),
         )  # fmt: skip
         used = {v for i in instrs for v in i.operands} | set(results)
-        reads = [o for o in states if self.entry[o] in used and o.type in VARIABLE_TYPES]
+        reads = [o for o in states if self.entry[o] in used and o in self.checked]
         inputs = tuple(self.feeds.index(t) for t in feeds)
         count = len(results) - len(updates)
         return Program(f, inputs, shapes, tuple(states), tuple(reads), f.guards, count)

@@ -42,6 +42,7 @@ class Expansion:
         self.state: dict[Operation, Value] = {}
         self.reads: dict[Operation, list[Value]] = {}
         self.written: dict[Operation, None] = {}
+        self.checked: set[Operation] = set()
         self.ghost = False
         self.known = Known(b)
 
@@ -67,6 +68,8 @@ class Expansion:
                     None if i in refs else self.value(t) for i, t in enumerate(node.inputs)
                 ]
                 out = rule.expand(self, node, *values)
+            if out is NotImplemented:  # of unknown rank, or a string
+                return
             outs = out if isinstance(out, tuple) else () if out is None else (out,)
             for t, v in zip(node.outputs, outs, strict=True):
                 self.define(t, v)
@@ -114,11 +117,13 @@ class Expansion:
 
     # State.
 
-    def read(self, variable: Operation) -> Value:
-        """The variable's current value."""
+    def read(self, variable: Operation, check: bool = True) -> Value:
+        """The variable's current value; with `check` it must have been initialized."""
         found = self.state.get(variable)
         if found is None:
             found = self.state[variable] = self.initial(variable)
+        if check:
+            self.checked.add(variable)
         reads = self.reads.setdefault(variable, [])
         if found not in reads:
             reads.append(found)
@@ -249,3 +254,7 @@ class Expansion:
         if axes is None:
             return tuple(range(rank))
         return tuple(sorted({self.axis(int(a), rank) for a in np.asarray(axes).reshape(-1)}))
+
+    def leaf_state(self, node: Operation, dtype: str) -> Value:
+        """A scalar that the session provides, such as "is this variable initialized"."""
+        raise NotImplementedError

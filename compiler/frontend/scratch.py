@@ -8,7 +8,7 @@ from flowc.ir import dims
 from flowc.ir.builder import Builder
 from flowc.ir.core import IRError, Value
 from flowc.ir.dims import Dim, Shape
-from flowc.ir.types import TensorType
+from flowc.ir.types import TensorType, tensor
 
 from .dtypes import DType
 from .expand import VARIABLE_TYPES, Expansion
@@ -96,14 +96,17 @@ class Scratch(Expansion):
     def initial(self, variable: Operation) -> Value:
         return self.memo[variable.outputs[0]]
 
-    def read(self, variable: Operation) -> Value:
-        return self.memo[variable.outputs[0]]
+    def read(self, variable: Operation, check: bool = True) -> Value:
+        return self.initial(variable)
 
     def write(self, variable: Operation, value: Value) -> Value:
         return value
 
     def step(self, node: Operation) -> Value:
         return self.b.const(0, "u64")
+
+    def leaf_state(self, node: Operation, dtype: str) -> Value:
+        return self.leaf(tensor(dtype))
 
     def placeholder(self, node: Operation) -> Value:
         """A leaf of the declared shape; its unknown sizes are symbols of the node."""

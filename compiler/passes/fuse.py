@@ -340,7 +340,9 @@ class _Grouper:
         kind = classify(s)
         at = max((self.made_by.get(e.attr, -1) for e in s.reads()), default=-1)
         group = self.groups[at] if at >= 0 else None
-        if group is None or group.step is not None or not self._joins(s, kind, group, at):
+        if group is not None and group.step is None and self._joins(s, kind, group, at):
+            group.stages.append(s)
+        else:
             rank = len(s.out.shape) if kind in ("rows", "columns") and isinstance(s, Stage) else None
             if rank == 0:
                 kind = "columns"  # one result: the reduction is split, what follows is its epilogue

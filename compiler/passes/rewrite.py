@@ -106,6 +106,7 @@ class Rewriter(Builder):
     def __init__(self, f: Function, ctx: Context, skip: frozenset[str] = frozenset()) -> None:
         super().__init__(f.name)
         self.ctx, self.skip, self.nested, self.count = ctx, skip, 0, 0
+        self.current: Instr | None = None  # the instruction being looked at, not a replacement
         self.f = f
         self.uses: dict[Value, int] = {}
         for i in f.instrs:
@@ -160,6 +161,7 @@ class Rewriter(Builder):
                 return None
             self.count += 1
             self.nested += 1
+            self.current = None
             out = found if isinstance(found, Value) else found()
             self.nested -= 1
             return out
@@ -181,13 +183,15 @@ class Rewriter(Builder):
             op = map_subfunctions(i.op, visit)
             out = None
             if op.name in RULES:
-                self.loc, self.source = i.loc, i.source
+                self.loc, self.source, self.current = i.loc, i.source, i
                 out = self.replaced(op, operands)
             if out is None:
                 self.copy(i, op, operands)
                 continue
             outs = out if isinstance(out, tuple) else (out,)
             for old, new in zip(i.results, outs, strict=True):
+                if new is None:  # nothing reads it
+                    continue
                 if old.type != new.type:
                     raise IRError(f"a rewrite made {new.type} of {old.type}", op.name, i.loc)
                 if new is not old:

@@ -448,10 +448,12 @@ def reduce(op: str, axes: Iterable[Expr], body: Expr) -> Expr:
     """The reduction of body over fresh axis variables (each with its extent); see `COMBINERS`.
 
     The sum of no elements is 0, the product 1, max −inf or the least integer, min the opposite.
+    Over no axes it is the body itself.
     """
     if op not in COMBINERS:
         raise ValueError(f"no combiner {op!r}")
-    return node("reduce", (body, *axes), op, body.dtype)
+    axes = tuple(axes)
+    return node("reduce", (body, *axes), op, body.dtype) if axes else body
 
 
 def hreduce(op: str, buffer: Any, lead: Iterable[Expr | Dim] = ()) -> Expr:

@@ -94,14 +94,14 @@ class _Printer:
 
     def run(self) -> str:
         k = self.k
-        head = f"{'kernel' if isinstance(k, Kernel) else 'loops'} {symbol_text(k.name)} "
+        head = f"{'kernel' if isinstance(k, Kernel) else 'loops'} {symbol_text(k.name)}"
         if isinstance(k, LoopKernel):
-            head += f"target({quote(k.target)}) "
-            head += f"note({quote(k.note)}) " if k.note else ""
+            head += f" target({quote(k.target)})"
+            head += f" note({quote(k.note)})" if k.note else ""
         params = self.params(k)
         extra = sorted(self.symbols - self.header_symbols(k))
-        head += f"symbols({', '.join(extra)}) " if extra else ""
-        self.lines.append(f"{head}{params} {{")
+        head += f" symbols({', '.join(extra)})" if extra else ""
+        self.lines.append(f"{head} {params} {{" if head.endswith(")") else f"{head}{params} {{")
         if isinstance(k, Kernel):
             for s in k.stages:
                 self.stage(s)
@@ -126,9 +126,7 @@ class _Printer:
             self.names[b] if b in self.names.of else self.declare(b) for b in buffers)
 
     def declare(self, b: Buffer) -> str:
-        text = f"{self.names.declare(b, b.name)}: {b.type}"
-        text += f" {b.scope}" if b.scope != "global" else ""
-        return text + (f" pad({b.pad})" if b.pad else "")
+        return f"{self.names.declare(b, b.name)}: {b.type}{_storage(b)}"
 
     # ---- unscheduled
 
@@ -149,11 +147,12 @@ class _Printer:
 
     def formula(self, s: Stage) -> None:
         b = s.out
-        name = self.names[b] if b in self.names.of else self.names.declare(b, b.name)
+        new = b not in self.names.of
+        name = self.names.declare(b, b.name) if new else self.names[b]
         axes = self.axes(s.axes)
         shape = tuple(a.attr.extent for a in s.axes)
         kind = str(b.type) if shape != b.shape else b.dtype.name
-        kind += (f" {b.scope}" if b.scope != "global" else "") + (f" pad({b.pad})" if b.pad else "")
+        kind += _storage(b) if new else ""
         p = ExprPrinter(self.names, self.serial)
         lines, (value,) = p.block([s.value], "    ")
         p.done()
@@ -161,7 +160,8 @@ class _Printer:
         if lines:
             self.lines += [f"{head} {{", *lines, f"    return {value}", "  }"]
         else:
-            self.lines.append(f"{head} = {value}")
+            dedented = value.replace("\n  ", "\n")
+            self.lines.append(f"{head} = {dedented}")
 
     # ---- scheduled
 
@@ -233,3 +233,8 @@ class _Printer:
             self.lines.append(f"{indent}}} else {{")
             self.block(s.otherwise, indent + "  ")
         self.lines.append(f"{indent}}}")
+
+
+def _storage(b: Buffer) -> str:
+    scope = f" {b.scope}" if b.scope != "global" else ""
+    return scope + (f" pad({b.pad})" if b.pad else "")

@@ -121,13 +121,14 @@ class While(Control):
     """Repeat `body` while `cond` holds, tested before each round.
 
     operands: `carried` loop-carried values, then invariants. cond and body take all of them; cond
-    gives a scalar bool, body the next carried values and after them values *y* to keep. `max_trips` ends
-    the loop after so many rounds in any case.
+    gives a scalar bool, body the next carried values and after them values *y* to keep. `max_trips`
+    ends the loop after so many rounds in any case.
 
-    Results: the carried values at the end; and where `trips` names a symbol, the number of rounds (i64
-    scalar, which is that symbol's value) and each y of all rounds, stacked on a new leading axis of that
-    size. The frontend makes loops without `trips`; the gradient adds it (`Builder.extend`), with
-    what the reverse loop reads. The gradient is a reverse `scan` over the stacks.
+    Results: the carried values at the end; and where `trips` names a symbol, the number of rounds
+    (i64 scalar, which is that symbol's value) and each y of all rounds, stacked on a new leading
+    axis of that size. The frontend makes loops without `trips`; the gradient adds it
+    (`Builder.extend`), with what the reverse loop reads. The gradient is a reverse `scan` over the
+    stacks.
     """
 
     name = "while"
@@ -194,9 +195,9 @@ class Scan(Control):
     """Repeat `body` for each index of a leading axis: `trip` rounds.
 
     operands: `carried` loop-carried values; `xs` arrays [trip, …], of which each round sees one
-    element; invariants. body takes (carried…, elements…, invariants…) and gives the next carried values,
-    then values y. Results: the carried values at the end, and each y stacked [trip, …]. With `reverse`
-    the rounds go from the last index to the first; y of index t stays at t.
+    element; invariants. body takes (carried…, elements…, invariants…) and gives the next carried
+    values, then values y. Results: the carried values at the end, and each y stacked [trip, …].
+    With `reverse` the rounds go from the last index to the first; y of index t stays at t.
     """
 
     name = "scan"

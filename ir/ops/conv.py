@@ -73,8 +73,7 @@ class Conv(Op):
         return x.with_shape((x.shape[0], *self._out_sizes(x.shape, w.shape), cout))
 
     def _check_attributes(self, n: int) -> None:
-        lengths = {len(self.strides), len(self.pads), len(self.lhs_dilation), len(self.rhs_dilation)}
-        if lengths != {n}:
+        if {len(self.pads), len(self.lhs_dilation), len(self.rhs_dilation)} != {n}:
             raise ValueError(f"strides, pads and dilations must all have {n} entries")
         if any(v < 1 for v in self.strides + self.lhs_dilation + self.rhs_dilation):
             raise ValueError("strides and dilations must be at least 1")
@@ -103,10 +102,10 @@ class Conv(Op):
         return out.reshape(x.shape[0], *sizes, cout).astype(x.dtype)
 
     def _padded(self, x: Any) -> Any:
-        sizes = [int(dilated(n, d)) for n, d in zip(x.shape[1:-1], self.lhs_dilation, strict=True)]
+        sizes = concrete(tuple(map(dilated, x.shape[1:-1], self.lhs_dilation)))
         holes = np.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
         holes[(slice(None), *(slice(None, None, d) for d in self.lhs_dilation))] = x
-        pads = [(int(lo), int(hi)) for lo, hi in self.pads]
+        pads = [concrete(p) for p in self.pads]
         keep = [slice(max(0, -lo), max(0, n - max(0, -hi)))
                 for n, (lo, hi) in zip(sizes, pads, strict=True)]
         grow = [(max(0, lo), max(0, hi)) for lo, hi in pads]
@@ -170,7 +169,7 @@ class Conv(Op):
         acc = accumulator(x.dtype)
         n = len(self.strides)
         cing = w.shape[-2]
-        per_group = dims.exact_div(w.shape[-1], self.groups)
+        per_group = dims.floordiv(w.shape[-1], self.groups)
 
         def element(*i: Any) -> Any:
             first = 0 if self.groups == 1 else ex.floordiv(i[-1], per_group) * cing

@@ -11,7 +11,7 @@ from ..core import Op, Value
 from ..dims import Dim, Shape
 from ..kernel import expr as ex
 from ..types import TensorType
-from .base import need, primitive
+from .base import EvalError, need, primitive
 
 E_INDEX = 2  # FLOWC_E_INDEX
 MODES = ("check", "clamp", "zero", "drop")
@@ -48,12 +48,12 @@ def locate(x: Any, indices: Any, batch: int) -> tuple[tuple[Any, ...], Any]:
     return (*lead, *at), ok
 
 
-def outside(x: Any, indices: Any, ok: Any, batch: int) -> IndexError:
+def outside(x: Any, indices: Any, ok: Any, batch: int) -> EvalError:
     """The error that names the first position which is out of range."""
     bad = indices[np.unravel_index(int(np.argmin(ok)), ok.shape)]
     k = indices.shape[-1]
     sizes = list(x.shape[batch : batch + k])
-    return IndexError(f"index {bad.tolist()} is out of range for the sizes {sizes}")
+    return EvalError(E_INDEX, f"index {bad.tolist()} is out of range for the sizes {sizes}")
 
 
 def position(indices: Any, lead: Any, sizes: Shape) -> tuple[list[Any], Any]:
@@ -72,9 +72,9 @@ class Gather(Op):
     """Slices of x at positions: x [b.., d0..dk-1, s..], indices [b.., n.., k] → [b.., n.., s..].
 
     `batch`: the number of leading axes b that both share. k, the size of the last axis of indices
-    (any integers), is known when compiling. `bounds` says what a position outside gives:
-    ``check``: error 2 at run time; ``clamp``: each coordinate moves to the nearest that is inside (of an
-    empty axis: zeros); ``zero``: a slice of zeros. Negative positions are outside.
+    (any integers), is known when compiling. `bounds` says what a position outside gives: ``check``:
+    error 2 at run time; ``clamp``: each coordinate moves to the nearest that is inside (of an empty
+    axis: zeros); ``zero``: a slice of zeros. Negative positions are outside.
     """
 
     name = "gather"
@@ -141,10 +141,11 @@ def _not_empty(sizes: Shape) -> Any:
 
 def clamped(b: Any, x: Value, indices: Value, batch: int) -> Value:
     """Indices with each coordinate moved into x's sizes (empty axes: −1, which is outside)."""
-    dt, k = indices.ty.dtype, indices.ty.shape[-1]
+    dt = indices.ty.dtype
+    _, k, _ = split(x.ty, indices.ty, batch)
     if not k:
         return indices
     tops = [b.reshape(b.dim_size(dim=dims.add(d, -1), dtype=dt), shape=(1,))
-            for d in x.ty.shape[batch : batch + k]]
+            for d in x.ty.shape[batch:][:k]]
     top = b.broadcast_to(b.concat(*tops, axis=0) if len(tops) > 1 else tops[0], indices.ty.shape)
     return b.min(b.max(indices, b.const(0, indices)), top)  # type: ignore[no-any-return]

@@ -21,17 +21,17 @@ from ..types import TensorType
 
 # Ops whose results are kept rather than computed again: more than a few operations an element, or
 # (reductions) a result much smaller than what it comes from.
-EXPENSIVE = frozenset(
-    "dot conv reduce reduce_window select_and_scatter cumulative gather scatter sort dynamic_slice "
-    "random_bits cond while scan recv all_reduce host_call var_read nonzero unique".split()
-)
+EXPENSIVE = frozenset((
+    "dot", "conv", "reduce", "reduce_window", "select_and_scatter", "cumulative", "gather",
+    "scatter", "sort", "dynamic_slice", "random_bits", "nonzero", "cond", "while", "scan",
+))
 
 
 def cond_gradient(
     b: Any, op: Any, operands: Sequence[Value], gs: Sequence[Value | None],
     needed: Sequence[bool],
 ) -> tuple[Value | None, ...]:
-    """A `cond` on the vector-Jacobian products of both branches, which compute their values again."""
+    """A `cond` on both branches' vector-Jacobian products, which compute their values again."""
     pred, *rest = operands
     wrt = [i for i, n in enumerate(needed[1:]) if n and differentiable(rest[i].type)]
     towards = [i for i, g in enumerate(gs) if g is not None]
@@ -164,7 +164,7 @@ class _Backward:
         self.final_cots = [inner.param(self.params[i].type, f"g{i}") for i in plan.carried]
         self.y_cots = [inner.param(f.results[i].type, f"gy{i - op.carried}") for i in plan.ys]
         wrt = (*plan.carried, *plan.elements, *plan.invariants)
-        found = dict(zip(wrt, gradients(
+        found: dict[int, Any] = dict(zip(wrt, gradients(
             inner, [self.env[f.results[i]] for i in (*plan.carried, *plan.ys)],
             [self.params[i] for i in wrt], [*self.final_cots, *self.y_cots],
         ), strict=True))
@@ -252,7 +252,7 @@ def _emit_reverse(
 ) -> tuple[Value, ...]:
     """The reverse scan; its results are in the order of `back.results`."""
     plan, n, end = back.plan, op.carried, op.carried + op.xs
-    start = [gs[i] if gs[i] is not None else b.const(0, operands[i]) for i in plan.carried]
+    start: list[Any] = [b.const(0, operands[i]) if gs[i] is None else gs[i] for i in plan.carried]
     start += [b.const(0, operands[i]) for i in back.invariants]
     xs = [i for i in range(n, end) if back.params[i] in back.used]
     fixed = [i for i in range(end, len(operands)) if back.params[i] in back.used]
@@ -295,8 +295,25 @@ def _copy(
 
     ins = tuple(fresh(p) for p in params)
     body = tuple(
-        Instr(i.op, tuple(env[v] for v in i.operands), tuple(fresh(r) for r in i.results),
+        Instr(_quiet(i.op), tuple(env[v] for v in i.operands), tuple(fresh(r) for r in i.results),
               i.loc, i.source)
         for i in instrs
     )
     return Function(name, ins, body, tuple(env[r] for r in results))
+
+
+def _quiet(op: Op) -> Op:
+    """The op without prints and assertions in its sub-functions: the forward loop made them."""
+    subs = {k: v for k, v in op.attrs().items() if isinstance(v, Function)}
+    if not subs or not op.effects:
+        return op
+    return dataclasses.replace(op, **{k: _silent(f) for k, f in subs.items()})  # type: ignore[type-var]
+
+
+def _silent(f: Function) -> Function:
+    instrs = tuple(
+        Instr(_quiet(i.op), i.operands, i.results, i.loc, i.source)
+        for i in f.instrs
+        if i.results or not i.op.effects
+    )
+    return f.replace(instrs=instrs)

@@ -89,28 +89,26 @@ def sigmoid(x: Array) -> Array:
 
 
 # Giles, "Approximating the erfinv function" (2010), single precision: where Newton starts.
-_GILES_CENTRE = (
+_GILES = (
     2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
     -0.00125372503, -0.00417768164, 0.246640727, 1.50140941,
-)
-_GILES_TAIL = (
-    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
-    -0.0076224613, 0.00943887047, 1.00167406, 2.83297682,
 )
 
 
 @quiet
 def erfinv(x: Array) -> Array:
-    """The inverse of erf: ±inf at ±1, NaN outside; three Halley steps from Giles' approximation.
+    """The inverse of erf: ±inf at ±1, NaN outside; three Halley steps.
 
-    The residual is taken through erfc where |x| > 1/2, so that the tails keep their precision.
+    They start from Giles' approximation, in the tails from erfc(y) ≈ exp(−y²) / (y√π). The residual
+    is taken through erfc where |x| > 1/2, so that the tails keep their precision.
     """
     a = np.abs(x)
     w = -np.log((1 - a) * (1 + a))
-    start = np.where(
-        w < 5, np.polyval(_GILES_CENTRE, w - 2.5), np.polyval(_GILES_TAIL, np.sqrt(w) - 3)
-    )
-    y = np.where(a < 1, start * a, 0.0)
+    tail = np.sqrt(w)
+    for _ in range(3):
+        tail = np.sqrt(-np.log((1 - a) * math.sqrt(math.pi) * tail))
+    start = np.where(w < 5, np.polyval(_GILES, w - 2.5) * a, tail)
+    y = np.where(a < 1, start, 0.0)
     for _ in range(3):
         residual = np.where(a > 0.5, (1 - a) - erfc(y), erf(y) - a)
         u = residual * (math.sqrt(math.pi) / 2) * np.exp(y * y)

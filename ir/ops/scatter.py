@@ -26,15 +26,15 @@ _COMBINE: dict[str, Any] = {
 
 @primitive
 class Scatter(Op):
-    """x with updates combined in: x [b.., d0..dk-1, s..], indices [b.., n.., k], updates [b.., n.., s..].
+    """x [b.., d0..dk-1, s..] with updates [b.., n.., s..] combined in at indices [b.., n.., k].
 
     op: ``add mul max min`` combine with what is there, ``set`` replaces it. Updates of one position
-    combine in row-major order of n (floats round after each), so the last ``set`` wins. `batch`: the
-    number of leading axes b that all share. `bounds` of a position outside: ``check``: error 2 at run
-    time; ``drop``: that update is left out. Negative positions are outside.
+    combine in row-major order of n (floats round after each), so the last ``set`` wins. `batch`:
+    the number of leading axes b that all share. `bounds` of a position outside: ``check``: error 2
+    at run time; ``drop``: that update is left out. Negative positions are outside.
 
-    Gradients: ``max`` and ``min`` share evenly among all that equal the result. ``mul`` has none towards
-    the updates (NotImplementedError).
+    Gradients: ``max`` and ``min`` share evenly among all that equal the result. ``mul`` has none
+    towards the updates (NotImplementedError).
     """
 
     name = "scatter"
@@ -101,7 +101,7 @@ class Scatter(Op):
 
     def _last(self, b: Any, x: Value, indices: Value, updates: Value) -> Any:
         """Which updates are the last ones of their position: each leaves its number there."""
-        n, k, rest = split(x.ty, indices.ty, self.batch)
+        n, k, _ = split(x.ty, indices.ty, self.batch)
         lead = x.ty.shape[: self.batch]
         count = dims.product(n)
         numbers = b.broadcast_to(b.reshape(b.iota(dtype=i64, shape=(count,), axis=0), shape=n),

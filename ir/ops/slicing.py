@@ -51,7 +51,7 @@ class Slice(Op):
     """x[starts[i] : limits[i] : strides[i]] of each axis; ⌈(limit − start) / stride⌉ elements.
 
     0 ≤ start ≤ limit ≤ size; strides are ints > 0. Where symbols leave that open, whoever builds
-    the op answers for it.
+    the op answers for it. A limit less than a stride below the start leaves nothing.
     """
 
     name = "slice"
@@ -66,13 +66,14 @@ class Slice(Op):
             if not isinstance(s, int) or s < 1:
                 raise ValueError(f"stride {s} is not a positive integer")
             n = dm.add(hi, dm.mul(lo, -1))
-            if _negative(lo) or _negative(n) or _negative(dm.add(d, dm.mul(hi, -1))):
+            if _negative(lo) or _negative(dm.add(n, s - 1)) or _negative(dm.add(d, dm.mul(hi, -1))):
                 raise ValueError(f"[{lo}:{hi}] is outside an axis of {d} elements")
             shape.append(n if s == 1 else dm.ceildiv(n, s))
         return x.with_shape(tuple(shape))
 
     def eval(self, x: Any) -> Any:
-        lo, hi = concrete(self.starts), concrete(self.limits)
+        lo = concrete(self.starts)
+        hi = tuple(map(max, concrete(self.limits), lo))
         return np.asarray(np.asarray(x)[tuple(map(slice, lo, hi, self.strides))])
 
     def grad(self, b: Any, operands: Any, results: Any, gs: Any) -> tuple[Value | None]:
@@ -160,7 +161,11 @@ class Pad(Op):
         if any(lo) or any(hi):
             g = b.pad(g, zero, lo=lo, hi=hi, interior=(0,) * len(shape))
         starts = tuple(dm.add(a, c) for a, c in zip(self.lo, lo, strict=True))
-        spans = [pad_span(n, k) for n, k in zip(shape, self.interior, strict=True)]
+        # for a symbolic size n, step·(n − 1) + 1: ⌈that / step⌉ is n, which max(n − 1, 0) hides
+        spans = [
+            pad_span(n, k) if isinstance(n, int) else dm.add(dm.mul(n, k + 1), -k)
+            for n, k in zip(shape, self.interior, strict=True)
+        ]
         limits = tuple(dm.add(a, n) for a, n in zip(starts, spans, strict=True))
         return b.slice(g, starts=starts, limits=limits, strides=tuple(k + 1 for k in self.interior))
 

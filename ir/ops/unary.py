@@ -153,7 +153,7 @@ class Rsqrt(Unary):
 
 @primitive
 class Exp(Unary):
-    """eˣ."""
+    """eˣ; 0 at −inf, inf where it is too large."""
 
     name = "exp"
     fn = staticmethod(np.exp)

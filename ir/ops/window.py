@@ -58,7 +58,7 @@ class Window(Op):
         grids = []
         for axis, n in enumerate(concrete(self.counts(t))):
             at = np.arange(n) * self.strides[axis] + tap[axis] * self.dilations[axis]
-            grids.append(at - int(self.pads[axis][0]))
+            grids.append(at - concrete(self.pads[axis])[0])
         inside = [(g >= 0) & (g < n) for g, n in zip(grids, x.shape, strict=True)]
         clipped = [np.clip(g, 0, max(n - 1, 0)) for g, n in zip(grids, x.shape, strict=True)]
         ok = _outer_and(inside)
@@ -187,7 +187,7 @@ class SelectAndScatter(Window):
     """The gradient of max pooling: each g goes to the first maximum of its window, others get 0.
 
     x: the pooled tensor; g: one element a window. Result of x's type: the sum of what reaches each
-    element, in row-major order of the tap. First in row-major order; NaN counts as the greatest. A window that
+    element. First is meant in row-major order; NaN counts as the greatest. A window that
     lies wholly outside x sends its g nowhere. The gradient towards x is zero almost everywhere.
     Source: XLA SelectAndScatter with ge and add.
     """
@@ -220,9 +220,9 @@ class SelectAndScatter(Window):
         out = np.zeros(x.shape, accumulator(dtype(x.dtype)).np)
         for n, tap in enumerate(self.taps()):
             hit = np.nonzero(chosen == n)
+            low = [concrete(p)[0] for p in self.pads]
             at = tuple(
-                i * s + t - int(lo)
-                for i, s, t, (lo, _) in zip(hit, self.strides, tap, self.pads, strict=True)
+                i * s + t - lo for i, s, t, lo in zip(hit, self.strides, tap, low, strict=True)
             )
             np.add.at(out, at, g[hit].astype(out.dtype))
         return out.astype(x.dtype)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import elementwise
+from . import effects, elementwise, folds, shapes
 from .record import Case, Record, Tolerance
 
 RECORDS: dict[str, list[Record]] = {}
-for _found in (elementwise,):
+for _found in (elementwise, shapes, folds, effects):
     for _record in _found.RECORDS:
         RECORDS.setdefault(_record.op, []).append(_record)
 

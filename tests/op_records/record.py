@@ -102,11 +102,16 @@ def spacing(want: Array, t: DType) -> Array:
 
 # ---- domains
 
+def as_floats(v: Any, t: DType) -> Array:
+    """f64 samples as elements of t."""
+    return np.asarray(v).astype(np.float32 if t.bits < 64 else np.float64).astype(t.np)
+
+
 def uniform(lo: float, hi: float) -> Sampler:
     """Floats evenly in [lo, hi); integers too."""
     def sample(rng: np.random.Generator, shape: tuple[int, ...], t: DType) -> Array:
         if t.is_float:
-            return rng.uniform(lo, hi, shape).astype(np.float32 if t.bits < 64 else None).astype(t.np)
+            return as_floats(rng.uniform(lo, hi, shape), t)
         low = max(int(lo), int(t.min))
         return rng.integers(low, min(int(hi), int(t.max)), shape, endpoint=True).astype(t.np)
     return sample
@@ -117,11 +122,19 @@ def anything(rng: np.random.Generator, shape: tuple[int, ...], t: DType) -> Arra
     if t.is_bool:
         return rng.integers(0, 2, shape).astype(np.bool_)
     if t.is_float:
-        return (rng.standard_normal(shape) * 2).astype(np.float32 if t.bits < 64 else None).astype(t.np)
+        return as_floats(rng.standard_normal(shape) * 2, t)
     full = rng.integers(int(t.min), int(t.max), shape, endpoint=True, dtype=np.dtype(
         f"{'u' if t.kind == 'u' else 'i'}8"))
     small = rng.integers(max(int(t.min), -9), 8, shape)
     return np.where(rng.random(shape) < 0.5, full, small.astype(full.dtype)).astype(t.np)
+
+
+def distinct(rng: np.random.Generator, shape: tuple[int, ...], t: DType) -> Array:
+    """Floats a quarter apart in random order; other types as `anything`."""
+    if not t.is_float:
+        return anything(rng, shape, t)
+    n = int(np.prod(shape))
+    return as_floats((rng.permutation(n) - n / 2).reshape(shape) / 4 + 0.1, t)
 
 
 def away_from_zero(lo: float = 0.5, hi: float = 3.0) -> Sampler:
@@ -129,7 +142,7 @@ def away_from_zero(lo: float = 0.5, hi: float = 3.0) -> Sampler:
     def sample(rng: np.random.Generator, shape: tuple[int, ...], t: DType) -> Array:
         if t.is_float:
             v = rng.uniform(lo, hi, shape) * rng.choice([-1.0, 1.0], shape)
-            return v.astype(np.float32 if t.bits < 64 else None).astype(t.np)
+            return as_floats(v, t)
         v = anything(rng, shape, t)
         return np.where(v == t.np.type(0), t.np.type(1), v).astype(t.np)
     return sample
@@ -180,7 +193,7 @@ class Record:
             if dtypes is not None and name not in dtypes:
                 continue
             for n, shapes in enumerate(self.shapes):
-                symbolic = any(isinstance(d, str) for s in shapes for d in s)
+                symbolic = any(not isinstance(d, int) for s in shapes for d in s)
                 function = self.function(dtype(name), shapes)
                 for m, env in enumerate(self.sizes if symbolic else ({},)):
                     yield self._case(function, f"{name}-{n}" + f"-{m}" * symbolic, shapes, env)

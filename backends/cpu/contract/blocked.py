@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
-
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
@@ -28,6 +26,7 @@ class Axes:
     outer: tuple[Expr, ...]
     k: tuple[Expr, ...]
     tile: Tile
+    price: float = 0.0  # cycles for each multiply-add
 
 
 def choose_axes(c: Contract, mach: Machine) -> Axes:
@@ -42,7 +41,7 @@ def choose_axes(c: Contract, mach: Machine) -> Axes:
             price = _price(c, lane, row, t)
             if best is None or price < best[0] * 0.98:
                 outer = tuple(v for v in c.axes if v is not lane and v is not row)
-                best = price, Axes(lane, row, outer, (), t)
+                best = price, Axes(lane, row, outer, (), t, price)
     assert best is not None
     a = best[1]
     factor = c.b if a.lane in variables(c.a) else c.a
@@ -85,6 +84,7 @@ class Draft:
     scratch: list[Buffer]
     notes: list[str]
     lane_masks: bool = False
+    may_pack: bool = True
 
     def take(self, side: str, p: Packed, what: str) -> None:
         """Use a packed factor in place of a or b."""
@@ -95,10 +95,9 @@ class Draft:
         self.notes.append(f"{what} {p.buffer.name}")
 
 
-def blocked(c: Contract, mach: Machine, options: Any = None) -> LoopKernel:
-    """A register-tiled schedule; always applies."""
-    ax = choose_axes(c, mach)
-    d = Draft(c, ax, mach, [], [], [])
+def blocked(c: Contract, ax: Axes, mach: Machine, pack: bool = True) -> LoopKernel:
+    """A register-tiled schedule; always applies. pack: whether the lane factor may be copied."""
+    d = Draft(c, ax, mach, [], [], [], may_pack=pack)
     for side in ("a", "b"):
         _remove_guards(d, side)
     for side in ("a", "b"):
@@ -149,7 +148,7 @@ def _prepare(d: Draft, side: str) -> None:
     step = stride(e, ax.k[-1]) if ax.k else 1
     direct = stride(e, ax.lane) == 1 and is_plain(e) and isinstance(lanes, int) and (
         e.dtype == d.c.acc) and panel_direct_ok(step, k, size(lanes), e.dtype, d.mach)
-    if direct or others < 4:
+    if direct or others < 4 or not d.may_pack:
         d.lane_masks = True
         return
     d.take(side, panels(e, side + "pack", ax.lane, ax.outer, ax.k, ax.tile), "packed")
