@@ -8,15 +8,23 @@ from typing import Any
 import numpy as np
 
 from . import dims
-from .core import Function, Guard, Instr, IRError, Module, Value
+from .core import Function, Guard, Instr, IRError, Loc, Module, Value
 from .dims import Dim
-from .ops.base import substituted
+from .ops.base import EvalError, substituted
 from .types import TensorType, Type, shape_text
 from .verifier import plain_symbol
 
 Array = np.ndarray[Any, Any]
 Env = dict[str, int]
 State = dict[str, Array]
+
+
+class RunError(IRError):
+    """A program that fails while it runs; `code` is the FLOWC_E_ number of native code."""
+
+    def __init__(self, code: int, message: str, op: str = "", loc: Loc | None = None) -> None:
+        self.code = code
+        super().__init__(message, op, loc)
 
 
 def run(
@@ -30,7 +38,8 @@ def run(
     Symbols are bound from the arguments' shapes; `env` gives values to symbols beforehand. `state`
     holds variables by name for ``var_read`` and ``var_write``, which changes it.
     Raises IRError where arguments do not fit the parameters or each other, where a guard does not
-    hold, and where an op fails or gives what its type does not say.
+    hold, and where an op gives what its type
+    does not say; RunError, which has a code, where the program fails.
     """
     symbols: dict[str, int] = dict(env or {})
     args = [a if a is None else np.asarray(a) for a in args]
@@ -130,9 +139,11 @@ class _Run:
             if op.name in ("var_read", "var_write"):
                 out = self.variable(op, operands)
             elif op.subfunctions():
-                out = op.eval_control(self.sub, *operands)  # type: ignore[attr-defined]
+                out = op.eval_control(_Sub(self), *operands)  # type: ignore[attr-defined]
             else:
                 out = op.eval(*operands)
+        except EvalError as e:
+            raise RunError(e.code, str(e), _label(instr), instr.loc) from None
         except IRError as e:
             if e.op or e.loc:
                 raise
@@ -160,13 +171,6 @@ class _Run:
                           f"here {shape_text(shape)}", _label(instr), instr.loc)
         return a
 
-    def sub(self, f: Function, args: Sequence[Any]) -> list[Any]:
-        """Evaluate a sub-function: symbols that it defines are its own."""
-        env = dict(self.env)
-        args = [a if a is None else np.asarray(a) for a in args]
-        bind(f, args, env)
-        return _Run(f, env, self.state).run(args)
-
     def variable(self, op: Any, operands: list[Any]) -> Any:
         name = op.var
         if op.name == "var_write":
@@ -175,6 +179,24 @@ class _Run:
         if name not in self.state:
             raise IRError(f"the variable {name!r} has no value")
         return self.state[name]
+
+
+class _Sub:
+    """Evaluates sub-functions, in the symbols of the function around and with its state.
+
+    A symbol that is alone a dimension of a parameter of theirs, or that they define, is their own.
+    """
+
+    def __init__(self, outer: _Run) -> None:
+        self.env, self.state = outer.env, outer.state
+
+    def __call__(self, f: Function, args: Sequence[Any]) -> list[Any]:
+        own = {s for t in f.param_types if isinstance(t, TensorType)
+               for d in t.shape for s in plain_symbol(d)}
+        env = {name: n for name, n in self.env.items() if name not in own}
+        args = [a if a is None else np.asarray(a) for a in args]
+        bind(f, args, env)
+        return _Run(f, env, self.state).run(args)
 
 
 def _label(instr: Instr) -> str:

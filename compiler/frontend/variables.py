@@ -190,7 +190,8 @@ class _initial_context:  # noqa: N801
         current = get_default_graph()
         self.parts = [self.graph.as_default(), self.graph.control_dependencies(None)]
         if current is not self.graph:
-            self.parts.append(self.graph.name_scope(f"{current.get_name_scope()}/"))
+            within = current.get_name_scope()
+            self.parts.append(self.graph.name_scope(within + "/" if within else None))
         for part in self.parts:
             part.__enter__()
 

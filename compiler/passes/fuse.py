@@ -101,6 +101,7 @@ class _Inliner:
         self.formulas: dict[Buffer, Stage] = dict(constant)
         self.opts, self.ctx = opts, ctx
         self.viewed = set(views.values())
+        self.flat = {v: k for k, v in views.items() if k.name.endswith(".flat")}
         self.uses: dict[Buffer, list[AnyStage | None]] = {}
 
     def run(self) -> list[Step]:
@@ -217,7 +218,7 @@ class _Inliner:
                 while b in self.views:
                     b = self.views[b]
                     wanted.add(b)
-            out.append(Raw(_flatten(s.stage, self.views)) if isinstance(s, Raw) else s)
+            out.append(Raw(_flatten(s.stage, self.views, self.flat)) if isinstance(s, Raw) else s)
         return out[::-1]
 
 
@@ -262,9 +263,10 @@ def _guard(value: Expr, pred: Expr) -> Expr:
     return ex.rewrite(value, step, memo)
 
 
-def _flatten(s: AnyStage, views: dict[Buffer, Buffer]) -> AnyStage:
+def _flatten(
+    s: AnyStage, views: dict[Buffer, Buffer], flat: dict[Buffer, Buffer]
+) -> AnyStage:
     """Loads whose indices divide, but whose memory offset does not, go through a flat view."""
-    flat: dict[Buffer, Buffer] = {}
 
     def step(e: Expr) -> Expr | None:
         if e.op != "load":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 from flowc.ir import dims
 from flowc.ir.builder import Builder
@@ -22,7 +22,7 @@ from .base import Context
 
 MAX_NESTED = 64  # replacements that lead to replacements: more is a pair of rules at odds
 
-Replacement = Union[Value, Callable[[], Any], None]
+Replacement = Value | Callable[[], Any] | None
 Matcher = Callable[..., Replacement]
 M = TypeVar("M", bound=Matcher)
 RULES: dict[str, list[tuple[str, Matcher]]] = {}
@@ -181,10 +181,8 @@ class Rewriter(Builder):
         for i in f.instrs:
             operands = tuple([env.get(v, v) for v in i.operands])
             op = map_subfunctions(i.op, visit)
-            out = None
-            if op.name in RULES:
-                self.loc, self.source, self.current = i.loc, i.source, i
-                out = self.replaced(op, operands)
+            self.loc, self.source, self.current = i.loc, i.source, i
+            out = self.replaced(op, operands)
             if out is None:
                 self.copy(i, op, operands)
                 continue

@@ -45,7 +45,7 @@ _SYMBOL = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 
 def parse_kernel(text: str, file: str = "<text>") -> Kernel | LoopKernel:
     """The one kernel that a text is; raises ParseError with line and column."""
-    p = _Parser(text, file)
+    p = Parser(text, file)
     k = p.kernel()
     if p.pos < len(text):
         p.fail(f"expected the end of the text, found {p.found()}")
@@ -54,14 +54,16 @@ def parse_kernel(text: str, file: str = "<text>") -> Kernel | LoopKernel:
 
 def parse_kernels(text: str, file: str = "<text>") -> list[Kernel | LoopKernel]:
     """All kernels of a text."""
-    p = _Parser(text, file)
+    p = Parser(text, file)
     out = []
     while p.pos < len(text):
         out.append(p.kernel())
     return out
 
 
-class _Parser(ExprParser):
+class Parser(ExprParser):
+    """Reads kernels from `pos` on; `plan_text.py` starts it inside of a program."""
+
     def __init__(self, text: str, file: str) -> None:
         super().__init__(text, file)
         self.nesting = 0

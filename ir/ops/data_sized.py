@@ -38,9 +38,8 @@ class Nonzero(Op):
         return x.count
 
     def eval(self, x: Any) -> tuple[Any, ...]:
-        found = np.argwhere(x).astype(np.int64).reshape(-1, np.ndim(x))
-        if not np.ndim(x):
-            found = np.zeros((int(bool(x)), 0), np.int64)
+        # argwhere of a scalar has one row for true, none for false, as the shape [N, 0] asks
+        found = np.argwhere(x).astype(np.int64)
         return found, np.asarray(len(found), np.int64)
 
     def grad(self, b: Any, operands: Any, results: Any, gs: Any) -> tuple[None]:

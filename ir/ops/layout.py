@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from ..dims import Dim, Shape
 from ..kernel import expr as ex
 from ..types import TensorType, shape_text
 from .base import axes_in, concrete, primitive
+
+
+_count = lru_cache(maxsize=4096)(dm.product)
 
 
 @primitive
@@ -54,7 +58,7 @@ class Reshape(Op):
     shape: Shape
 
     def infer(self, x: TensorType) -> TensorType:
-        if x.shape != self.shape and dm.product(x.shape) != dm.product(self.shape):
+        if x.shape != self.shape and _count(x.shape) != _count(self.shape):
             raise ValueError(f"{x} has not as many elements as {shape_text(self.shape)}")
         return x.with_shape(self.shape)
 

@@ -34,16 +34,16 @@ def double(x: Any) -> Array:
 
 
 @quiet
-def fit(v: Any, to: DType) -> Array:
-    """v rounded or wrapped to an element type of its own kind, floats narrower than f32 by f32."""
-    v = np.asarray(v)
+def fit(value: Any, to: DType) -> Array:
+    """Rounded or wrapped to an element type of its own kind, floats narrower than f32 by f32."""
+    v: Array = np.asarray(value)
     if v.dtype == to.np:
         return v
     if to.is_float and to.bits < 32:
-        return v.astype(np.float32).astype(to.np)
+        return np.asarray(v.astype(np.float32).astype(to.np))
     if to.is_int and to.bits == 4:
         low = v.astype(np.int64) & 15
-        return ((low ^ 8) - 8 if to.kind == "i" else low).astype(to.np)
+        return np.asarray(((low ^ 8) - 8 if to.kind == "i" else low).astype(to.np))
     return np.asarray(v.astype(to.np))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import strategies as st
+
 from flowc.ir import dims
 from flowc.ir.dtypes import bool_, c64, dtype, f32, i32, u8
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel import form
-from hypothesis import strategies as st
 
 B = dims.sym("B")
 DIMS = st.sampled_from([1, 2, 3, 8, B, 2 * B + 1, B // 4, dims.maximum(B, 3) % 4])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from flowc.ir import dims
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from flowc.ir import dims
 
 
 def _exprs() -> st.SearchStrategy[dims.Dim]:

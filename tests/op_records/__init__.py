@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from . import effects, elementwise, folds, shapes
+from . import comm, control_flow, effects, elementwise, folds, indexing, products, shapes, windows
 from .record import Case, Record, Tolerance
 
 RECORDS: dict[str, list[Record]] = {}
-for _found in (elementwise, shapes, folds, effects):
+for _found in (
+    elementwise, shapes, folds, effects, products, windows, indexing, control_flow, comm,
+):
     for _record in _found.RECORDS:
         RECORDS.setdefault(_record.op, []).append(_record)
 

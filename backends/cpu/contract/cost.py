@@ -136,5 +136,5 @@ def grain(inner: float, extent: Dim) -> int:
 
 
 def work(*extents: Dim) -> float:
-    """The typical product of extents."""
-    return float(size(dims.product(tuple(extents)))) if extents else 1.0
+    """The typical product of extents, at least 1."""
+    return max(1.0, float(size(dims.product(tuple(extents))))) if extents else 1.0

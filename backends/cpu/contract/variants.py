@@ -15,7 +15,7 @@ from .blocked import Axes, blocked, choose_axes
 from .cost import Machine, choose_tile, machine
 from .match import Contract
 
-FEW = 3  # rows up to which b is read in place and rows do not share it
+FEW = 3  # rows up to which packing the other factor at each call costs more than it gains
 
 
 def schedule(
@@ -32,10 +32,12 @@ def schedule(
     along_k = dots.plan(contract, mach)
     if along_k is not None and dots.price(contract, along_k) < ax.price:
         return [Variant(None, dots.dots(contract, along_k))]
-    out = [Variant(None, blocked(contract, ax, mach))]
+    many = blocked(contract, ax, mach)
+    out = [Variant(None, many)]
     row = ax.row
     if row is not None and not isinstance(row.attr.extent, int):
-        few = ex.compare("le", ex.index(row.attr.extent), ex.index(FEW))
+        limit = ex.index(FEW if many.scratch else 1)
+        few = ex.compare("le", ex.index(row.attr.extent), limit)
         out.insert(0, Variant(few, _few_rows(contract, ax, mach)))
     return out
 

@@ -44,7 +44,7 @@ def add_negated(b: Rewriter, op: Any, x: Value, y: Value) -> Replacement:
         made = b.made(v, "neg")
         if made:
             inner = made.operands[0]
-            return lambda: b.sub(u, inner)  # noqa: B023
+            return lambda: b.sub(u, inner)
     return None
 
 
@@ -79,7 +79,7 @@ def multiply_one(b: Rewriter, op: Any, x: Value, y: Value) -> Replacement:
 def multiply_minus_one(b: Rewriter, op: Any, x: Value, y: Value) -> Replacement:
     for v, c in pairs(b, x, y):
         if v.ty.dtype.kind in "fi" and c == -1:
-            return lambda: b.neg(v)  # noqa: B023
+            return lambda: b.neg(v)
     return None
 
 
@@ -222,7 +222,7 @@ def flip(b: Rewriter, op: Any, x: Value, y: Value) -> Replacement:
     """x ^ true = not x."""
     for v, c in pairs(b, x, y):
         if v.ty.dtype.is_bool and bool(c):
-            return lambda: getattr(b, "not")(v)  # noqa: B023
+            return lambda: getattr(b, "not")(v)
     return None
 
 

@@ -29,6 +29,10 @@ def used(f: Function) -> set[Value]:
     return {v for i in f.instrs for v in i.operands} | set(f.results)
 
 
+def _positions(params: tuple[Value, ...], among: set[Value]) -> list[int]:
+    return [n for n, p in enumerate(params) if p in among]
+
+
 @rule("known-branch", "cond")
 def known_branch(b: Rewriter, op: Any, pred: Value, *operands: Value) -> Replacement:
     c = b.splat(pred)
@@ -96,11 +100,12 @@ def unused_operand(b: Rewriter, op: Any, *operands: Value) -> Replacement:
     assert lay is not None
     if not operands[lay.lead + lay.carried :]:
         return None
-    reads = [used(f) for f in op.subfunctions()]
+    read = {
+        n + lay.lead for f in op.subfunctions() for n in _positions(f.params, used(f))
+    }
     drop = {
         i for i in range(lay.lead + lay.carried, len(operands))
-        if not any(f.params[i - lay.lead] in r for f, r in zip(op.subfunctions(), reads, strict=True))
-        and inherits(op, operands, i)
+        if i not in read and inherits(op, operands, i)
     }
     rest = [v for i, v in enumerate(operands) if i not in drop]
     return (lambda: b.emit(without(op, drop), *rest)) if drop else None

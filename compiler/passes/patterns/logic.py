@@ -40,7 +40,7 @@ def compare_bool(b: Rewriter, op: Any, x: Value, y: Value) -> Replacement:
         if c is not None:
             if bool(c) == (op.op == "eq"):
                 return v
-            return lambda: getattr(b, "not")(v)  # noqa: B023
+            return lambda: getattr(b, "not")(v)
     return None
 
 

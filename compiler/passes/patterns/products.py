@@ -90,7 +90,7 @@ def transpose_into_dot(b: Rewriter, op: Any, x: Value, y: Value) -> Replacement:
         batch[side] = tuple(perm[a] for a in batch[side])
         pair = [x, y]
         pair[side] = made.operands[0]
-        return lambda: b.dot(*pair, contract=tuple(contract), batch=tuple(batch))  # noqa: B023
+        return lambda: b.dot(*pair, contract=tuple(contract), batch=tuple(batch))
     return None
 
 

@@ -62,7 +62,8 @@ def slice_of_pad(b: Rewriter, op: Any, x: Value) -> Replacement:
     pad: Any = made.op
     source, value = made.operands
     starts, limits, inside = [], [], True
-    for s, e, lo, k, d in zip(op.starts, op.limits, pad.lo, pad.interior, source.ty.shape, strict=True):
+    sizes = source.ty.shape
+    for s, e, lo, k, d in zip(op.starts, op.limits, pad.lo, pad.interior, sizes, strict=True):
         end = dims.add(lo, d)
         if k == 0 and (at_most(e, lo) or at_most(end, s)):
             t = op.infer(x.ty)
@@ -195,10 +196,11 @@ def concat_of_slices(b: Rewriter, op: Any, *xs: Value) -> Replacement:
             continue
         new: Any = made.op
         last = out[-1] if out else None
-        if isinstance(last, tuple) and last[0] is made.operands[0] and _adjoin(*last[1:], new, op.axis):
-            out[-1] = (last[0], last[1], new.limits[op.axis])
+        source, limit = made.operands[0], new.limits[op.axis]
+        if isinstance(last, tuple) and last[0] is source and _adjoin(*last[1:], new, op.axis):
+            out[-1] = (source, last[1], limit)
         else:
-            out.append((made.operands[0], new, new.limits[op.axis]))
+            out.append((source, new, limit))
     if len(out) == len(xs):
         return None
 

@@ -1,0 +1,104 @@
+"""exp, expm1, tanh, sigmoid."""
+
+from __future__ import annotations
+
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
+
+from .common import F32, Kit, absolute, at_least, at_most, kit, poly, sign_bit, with_sign
+
+LOG2E = 1.4426950408889634
+# ln 2 in two parts, the first short enough for its products with exponents to be exact
+LN2 = {
+    "f32": (0.693145751953125, 1.428606765330187e-06),
+    "f64": (0.6931471805592082, 7.371002565167799e-13),
+}
+
+# (exp(r) − 1 − r) / r² on |r| ≤ ln 2 / 2; relative error of exp: 2^-28.3, 2^-57.9
+_EXP = {
+    "f32": (0.49999994, 0.16666521, 0.041668393, 0.0083687445, 0.0013814529),
+    "f64": (
+        0.5000000000000011, 0.1666666666666641, 0.04166666666652973, 0.00833333333349507,
+        0.00138888889437596, 0.00019841269505573798, 2.4801492949639555e-05,
+        2.7557586977540287e-06, 2.763030635488147e-07, 2.4999965953370417e-08,
+    ),
+}  # fmt: skip
+# the same, for the relative error of exp(r) − 1: 2^-32, 2^-61.7
+_EXPM1 = {
+    "f32": (0.5, 0.16666667, 0.041666355, 0.008333272, 0.0013941049, 0.00019914401),
+    "f64": (
+        0.5, 0.16666666666666677, 0.0416666666666667, 0.008333333333321579,
+        0.0013888888888866652, 0.00019841269886464722, 2.4801587360867533e-05,
+        2.7557244063408214e-06, 2.755724253171577e-07, 2.5109089912309838e-08,
+        2.092450421819219e-09,
+    ),
+}  # fmt: skip
+OVERFLOW = {"f32": 89.0, "f64": 710.0}  # exp is infinite from here on
+UNDERFLOW = {"f32": -104.0, "f64": -746.0}  # and 0 from here down
+
+
+def reduce(x: Expr, low: Expr | None = None) -> tuple[Expr, Expr]:
+    """(r, n) with x + low = n · ln 2 + r, |r| ≤ ln 2 / 2."""
+    k = kit(x)
+    high, rest = LN2[k.t.name]
+    n, whole = k.nearest(x, LOG2E)
+    r = ex.fma(n, k.c(-rest), ex.fma(n, k.c(-high), x))
+    return (r if low is None else r + low), whole
+
+
+def _scale(k: Kit, p: Expr, n: Expr) -> Expr:
+    """p · 2ⁿ in two steps: n may leave the normal range, and the result is rounded once."""
+    half = k.shr(n, 1)
+    return p * k.pow2(half) * k.pow2(n - half)
+
+
+def exp_bounded(x: Expr, low: Expr | None = None) -> Expr:
+    """exp(x + low) for UNDERFLOW ≤ x ≤ OVERFLOW, |low| ≪ |x|."""
+    k = kit(x)
+    r, n = reduce(x, low)
+    q = poly(_EXP[k.t.name], r)
+    return _scale(k, ex.fma(r * r, q, r) + 1.0, n)
+
+
+def exp_normal(x: Expr) -> Expr:
+    """exp(x) where the result and 2^round(x / ln 2) are normal numbers."""
+    k = kit(x)
+    r, n = reduce(x)
+    return (ex.fma(r * r, poly(_EXP[k.t.name], r), r) + 1.0) * k.pow2(n)
+
+
+def exp(x: Expr) -> Expr:
+    """eˣ; f32 0.9 ULP, f64 0.9 ULP, denormal results too."""
+    name = x.dtype.name
+    return exp_bounded(at_least(at_most(x, OVERFLOW[name]), UNDERFLOW[name]))
+
+
+def _expm1(x: Expr) -> Expr:
+    """eˣ − 1 but for the sign of 0 and odd denormals."""
+    k = kit(x)
+    x = at_least(at_most(x, OVERFLOW[k.t.name]), -20.0 if k is F32 else -40.0)
+    r, n = reduce(x)
+    p = ex.fma(r * r, poly(_EXPM1[k.t.name], r), r)
+    half = k.pow2(n - k.k(1))  # 2ⁿ may overflow where the result does not
+    out = ex.fma(half, p, half - 0.5)
+    return out + out
+
+
+def expm1(x: Expr) -> Expr:
+    """eˣ − 1; f32 and f64 below 1.5 ULP."""
+    tiny = 2.0**-26 if kit(x) is F32 else 2.0**-55
+    return ex.select(absolute(x) < tiny, x, _expm1(x))
+
+
+def tanh(x: Expr) -> Expr:
+    """tanh x = −q / (q + 2), q = e^(−2|x|) − 1; below 2 ULP."""
+    k = kit(x)
+    q = _expm1(absolute(x) * -2.0)
+    return with_sign(k.c(0.0) - q / (q + 2.0), sign_bit(x))
+
+
+def sigmoid(x: Expr) -> Expr:
+    """1 / (1 + e⁻ˣ) with one exponential of −|x|, so that both tails are accurate; 2 ULP."""
+    k = kit(x)
+    e = exp_bounded(at_least(absolute(x) * -1.0, UNDERFLOW[k.t.name]))
+    return ex.select(x < 0.0, e, k.c(1.0)) / (e + 1.0)
