@@ -16,6 +16,7 @@ from flowc.backends.base import Backend
 from flowc.backends.cpu.backend import CpuBackend
 from flowc.backends.cpu.host import entry_symbols, host_calls, kernel_names
 from flowc.backends.cpu.target import LEVELS, CpuTarget, host, level
+from flowc.ir import dims
 from flowc.ir.core import Function
 from flowc.ir.plan import Program, launches, step_reads
 from flowc.ir.types import shape_text
@@ -155,6 +156,7 @@ def make_manifest(
             {"id": n, "op": op, "loc": loc or None} for n, (_, op, loc) in enumerate(sites)
         ],
         "kernels": kernel_names(p), "host_calls": [c.name for c in host_calls(p)],
+        "data_dims": any(dims.symbols(d) & set(p.bounds) for b in p.outputs for d in b.shape),
     }
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .passes.base import Context, Pass, Unit
-from .passes.cse import CSE
-from .passes.dce import DCE
+from .passes.cse import Cse
+from .passes.dce import Dce
 from .passes.fold import Fold
 from .passes.functionalize import Functionalize
 from .passes.fuse import Fuse
@@ -22,12 +22,12 @@ def default_pipeline() -> list[Pass]:
     """The passes of a normal compilation, in order."""
     return [
         Functionalize(),  # variables become parameters and results: from here on all is a function
-        DCE(),  # what a fetch does not need is not looked at again
+        Dce(),  # what a fetch does not need is not looked at again
         Simplify(),  # exact algebra and shape moves, so that equal things look equal
         Fold(),  # what depends on constants alone is computed now
-        CSE(),  # equal instructions become one: gradients repeat much of the forward pass
+        Cse(),  # equal instructions become one: gradients repeat much of the forward pass
         Simplify(),  # folding and merging leave new identities behind
-        DCE(),  # and dead instructions
+        Dce(),  # and dead instructions
         Lower(),  # ops become stages of formulas over buffers, control flow becomes steps
         Fuse(),  # stages become kernels: what is computed together, what is stored
         Schedule(),  # the backend chooses loops, vectors, tiles, packing

@@ -17,7 +17,7 @@ from .core import Function, Guard, Instr, IRError, Loc, Op, Param, Value
 from .dims import Dim, Shape
 from .dtypes import DType, dtype
 from .literal import Literal
-from .ops.base import REGISTRY, substituted
+from .ops.base import REGISTRY, substituted_deep
 from .types import TensorType, Type
 
 
@@ -154,7 +154,7 @@ class Builder:
             if isinstance(v.type, TensorType):
                 v.type = v.type.substitute(env)
         for instr in self.instrs:
-            instr.op = substituted(instr.op, env)
+            instr.op = substituted_deep(instr.op, env)
 
     def extend(self, instr: Instr, op: Op) -> None:
         """Replace the op of an instruction by one with the same results and further ones behind.

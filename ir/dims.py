@@ -136,6 +136,11 @@ def add(a: Dim, b: Dim) -> Dim:
     """a + b."""
     if isinstance(a, int) and isinstance(b, int):
         return a + b
+    return _add(a, b)
+
+
+@lru_cache(maxsize=1 << 16)
+def _add(a: Dim, b: Dim) -> Dim:
     out = _terms(a)
     for m, c in _terms(b).items():
         out[m] = out.get(m, 0) + c
@@ -153,6 +158,11 @@ def mul(a: Dim, b: Dim) -> Dim:
     """a · b."""
     if isinstance(a, int) and isinstance(b, int):
         return a * b
+    return _mul(a, b)
+
+
+@lru_cache(maxsize=1 << 16)
+def _mul(a: Dim, b: Dim) -> Dim:
     out: dict[Monomial, int] = {}
     for m, c in _terms(a).items():
         for n, d in _terms(b).items():

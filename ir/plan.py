@@ -75,21 +75,46 @@ class Cond:
 
 
 @dataclass(frozen=True, eq=False)
-class Loop:
-    """``while (test block, pred) body``; `trips`, if given, receives the number of rounds (i64).
+class Push:
+    """``stack[t] = value`` in round t of the loop around it; `stack` has a leading axis of rounds.
 
-    stacks: (stack, value): at the start of each round `value` is saved as stack[round].
+    grows: nobody knows the number of rounds yet, so the stack's memory grows.
     """
 
-    test: tuple[Step, ...]
-    pred: Buffer
+    stack: Buffer
+    value: Buffer
+    grows: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Define:
+    """The value of `symbol`, a dimension that only the data tells, is that of an i64 scalar."""
+
+    symbol: str
+    value: Buffer
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Rounds of `body`.
+
+    With `pred`: as long as it holds after `test` has run, at most `max_trips` rounds. With `count`:
+    that many rounds, t rising, or falling with `reverse`. xs: (element, array): in round t the memory
+    of `element` is array[t]. trips receives the number of rounds (i64), and `symbol` is that number.
+    """
+
     body: tuple[Step, ...]
+    test: tuple[Step, ...] = ()
+    pred: Buffer | None = None
+    count: Dim | None = None
+    reverse: bool = False
+    xs: tuple[tuple[Buffer, Buffer], ...] = ()
     trips: Buffer | None = None
-    stacks: tuple[tuple[Buffer, Buffer], ...] = ()
-    symbol: str = ""  # the dimension that the number of rounds defines
+    symbol: str = ""
+    max_trips: int | None = None
 
 
-Step = Raw | Launch | Copy | HostCall | Cond | Loop
+Step = Raw | Launch | Copy | HostCall | Push | Define | Cond | Loop
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +131,7 @@ class Program:
     guards: tuple[Guard, ...] = ()
     output_names: tuple[str, ...] = ()
     updates: Mapping[Buffer, Buffer] = field(default_factory=dict)  # state → its new value
+    bounds: Mapping[str, Dim] = field(default_factory=dict)  # data-defined symbol → greatest value
     views: Mapping[Buffer, Buffer] = field(default_factory=dict)  # buffer → whose memory it is
     offsets: Mapping[Buffer, Dim] = field(default_factory=dict)  # workspace offsets, in bytes
     workspace: Dim = 0  # bytes
@@ -150,8 +176,14 @@ def step_reads(s: Step) -> list[Buffer]:
         return [s.src]
     if isinstance(s, HostCall):
         return list(s.inputs)
+    if isinstance(s, Push | Define):
+        return [s.value]
     inner = [b for block in blocks(s) for x in block for b in step_reads(x)]
-    return [*inner, s.pred, *(v for _, v in s.stacks)] if isinstance(s, Loop) else [*inner, s.pred]
+    if isinstance(s, Cond):
+        return [*inner, s.pred]
+    own = {e for e, _ in s.xs}
+    inner = [b for b in inner if b not in own] + [array for _, array in s.xs]
+    return inner if s.pred is None else [*inner, s.pred]
 
 
 def step_writes(s: Step) -> list[Buffer]:
@@ -164,7 +196,9 @@ def step_writes(s: Step) -> list[Buffer]:
         return [s.dst]
     if isinstance(s, HostCall):
         return list(s.outputs)
+    if isinstance(s, Push):
+        return [s.stack]
+    if isinstance(s, Define):
+        return []
     inner = [b for block in blocks(s) for x in block for b in step_writes(x)]
-    if isinstance(s, Loop):
-        return [*inner, *(st for st, _ in s.stacks), *([s.trips] if s.trips else [])]
-    return inner
+    return [*inner, s.trips] if isinstance(s, Loop) and s.trips is not None else inner

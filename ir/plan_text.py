@@ -44,7 +44,19 @@ from .kernel.form import (
 from .kernel.parse import Parser
 from .kernel.text import print_kernel
 from .literal import Literal
-from .plan import Cond, Copy, HostCall, Launch, Loop, Program, Raw, Step, Variant
+from .plan import (
+    Cond,
+    Copy,
+    Define,
+    HostCall,
+    Launch,
+    Loop,
+    Program,
+    Push,
+    Raw,
+    Step,
+    Variant,
+)
 from .text import IDENT, quote
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
@@ -94,6 +106,8 @@ class _Printer:
         for b, lit in p.constants.items():
             self.declare("const", b, f" = {literal_text(lit)}")
         body = self.steps(p.steps, "    ")
+        for symbol, bound in p.bounds.items():
+            self.lines.append(f"  bound {symbol} = {bound}")
         for old, new in p.updates.items():
             self.lines.append(f"  update {self.name(old)} = {self.name(new)}")
         self.lines.append(f"  workspace {p.workspace}")
@@ -120,6 +134,11 @@ class _Printer:
             return [head, *then, f"{indent}}} else {{", *other, f"{indent}}}"]
         if isinstance(s, Loop):
             return self.loop(s, indent)
+        if isinstance(s, Push):
+            word = "push growing" if s.grows else "push"
+            return [f"{indent}{word} {self.name(s.stack)} = {self.name(s.value)}"]
+        if isinstance(s, Define):
+            return [f"{indent}define {s.symbol} = {self.name(s.value)}"]
         ins, outs = self.list(s.inputs), self.list(s.outputs)
         return [f"{indent}host {quote(s.name)} {ins} -> {outs}"]
 
@@ -127,16 +146,19 @@ class _Printer:
         return f"({', '.join(map(self.name, buffers))})"
 
     def loop(self, s: Loop, indent: str) -> list[str]:
-        test = self.steps(s.test, indent + "  ")
-        body = self.steps(s.body, indent + "  ")
-        head = f"{indent}while {self.name(s.pred)}"
-        if s.trips is not None:
-            head += f" trips({self.name(s.trips)})"
-        if s.symbol:
-            head += f" symbol({s.symbol})"
-        for stack, value in s.stacks:
-            head += f" save({self.name(stack)}, {self.name(value)})"
-        return [f"{head} {{", *test, f"{indent}}} do {{", *body, f"{indent}}}"]
+        head = f"{indent}loop"
+        if s.count is not None:
+            head += f" count({s.count})" + (" reverse" if s.reverse else "")
+        for element, array in s.xs:
+            head += f" element{self.list((element, array))}"
+        head += f" trips({self.name(s.trips)})" if s.trips is not None else ""
+        head += f" symbol({s.symbol})" if s.symbol else ""
+        head += f" max({s.max_trips})" if s.max_trips is not None else ""
+        lines = [f"{head} {{"]
+        if s.pred is not None:
+            test = self.steps(s.test, indent + "  ")
+            lines = [f"{head} while {self.name(s.pred)} {{", *test, f"{indent}}} do {{"]
+        return [*lines, *self.steps(s.body, indent + "  "), f"{indent}}}"]
 
     def launch(self, s: Launch, indent: str, word: str = "launch") -> list[str]:
         inner = indent + "  "
@@ -187,6 +209,11 @@ class _Parser(DataScanner):
         self.expect("{")
         while self._declaration():
             pass
+        bounds: dict[str, Dim] = {}
+        while self.word("bound"):
+            symbol = self.need(IDENT, "a symbol")
+            self.expect("=")
+            bounds[symbol] = self.line_dim()
         while self.word("update"):
             old = self.buffer()
             self.expect("=")
@@ -204,7 +231,7 @@ class _Parser(DataScanner):
         return Program(
             name, tuple(g["input"]), tuple(g["state"]), tuple(g["output"]), self.constants,
             steps, tuple(infos), (), tuple(self.infos[b] for b in g["output"]), self.updates,
-            self.views, self.offsets, workspace,
+            bounds, self.views, self.offsets, workspace,
         )
 
     def line_dim(self) -> Dim:
@@ -280,8 +307,17 @@ class _Parser(DataScanner):
             if not self.word("else"):
                 self.fail(f"expected 'else', found {self.found()}")
             return Cond(pred, then, self.block())
-        if self.word("while"):
+        if self.word("loop"):
             return self.loop()
+        if self.word("push"):
+            grows = self.word("growing")
+            stack = self.buffer()
+            self.expect("=")
+            return Push(stack, self.buffer(), grows)
+        if self.word("define"):
+            symbol = self.need(IDENT, "a symbol")
+            self.expect("=")
+            return Define(symbol, self.buffer())
         if self.word("host"):
             name, inputs = self.string(), self.buffers()
             self.expect("->")
@@ -289,21 +325,29 @@ class _Parser(DataScanner):
         return self.fail(f"expected a step, found {self.found()}")
 
     def loop(self) -> Loop:
-        pred, trips, symbol = self.buffer(), None, ""
-        stacks: list[tuple[Buffer, Buffer]] = []
+        count, trips, symbol, top = None, None, "", None
+        xs: list[tuple[Buffer, Buffer]] = []
+        if self.word("count"):
+            count = self.parens(self.dim)
+        reverse = self.word("reverse")
+        while self.word("element"):
+            pair = self.buffers()
+            if len(pair) != 2:
+                self.fail("element takes an element and an array")
+            xs.append((pair[0], pair[1]))
         if self.word("trips"):
             trips = self.parens(self.buffer)
         if self.word("symbol"):
             symbol = self.parens(lambda: self.need(IDENT, "a symbol"))
-        while self.word("save"):
-            pair = self.buffers()
-            if len(pair) != 2:
-                self.fail("save takes a stack and a value")
-            stacks.append((pair[0], pair[1]))
-        test = self.block()
-        if not self.word("do"):
-            self.fail(f"expected 'do', found {self.found()}")
-        return Loop(test, pred, self.block(), trips, tuple(stacks), symbol)
+        if self.word("max"):
+            top = self.parens(self.integer)
+        pred = self.buffer() if self.word("while") else None
+        test: tuple[Step, ...] = ()
+        if pred is not None:
+            test = self.block()
+            if not self.word("do"):
+                self.fail(f"expected 'do', found {self.found()}")
+        return Loop(self.block(), test, pred, count, reverse, tuple(xs), trips, symbol, top)
 
     def launch(self) -> Launch:
         inputs = self.buffers()

@@ -14,10 +14,12 @@ from flowc.ir.literal import Literal
 from flowc.ir.plan import (
     Cond,
     Copy,
+    Define,
     HostCall,
     Launch,
     Loop,
     Program,
+    Push,
     Step,
     launches,
     walk_steps,
@@ -101,10 +103,14 @@ def entry_symbols(p: Program) -> list[str]:
     for b in (*p.inputs, *p.state):
         for d in b.shape:
             seen.update(dict.fromkeys(sorted(dims.symbols(d))))
-    for s in walk_steps(p.steps):
-        if isinstance(s, Loop) and s.symbol:
-            seen.setdefault(s.symbol)
+    seen.update(dict.fromkeys(data_symbols(p)))
     return list(seen)
+
+
+def data_symbols(p: Program) -> list[str]:
+    """The symbols that only the data tells: numbers of rounds, counts."""
+    found = (s.symbol for s in walk_steps(p.steps) if isinstance(s, Loop | Define) and s.symbol)
+    return list(dict.fromkeys(found))
 
 
 def literal_bytes(value: Literal) -> bytes:
@@ -116,9 +122,8 @@ class _Host:
     def __init__(self, p: Program, unit: Unit) -> None:
         self.p, self.unit = p, unit
         self.symbols = entry_symbols(p)
-        self.loop_symbols = frozenset(
-            s.symbol for s in walk_steps(p.steps) if isinstance(s, Loop) and s.symbol
-        )
+        self.loop_symbols = frozenset(data_symbols(p))
+        self.rounds: list[str] = []  # of the loops around the current step
         self.kernel_ids = {id(s.kernel): n for n, s in enumerate(launches(p.steps))}
         self.call_ids = {id(s): n for n, s in enumerate(host_calls(p))}
         self.scratch: Dim = 0
@@ -196,12 +201,12 @@ class _Host:
 
     def _where(self, b: Buffer) -> str:
         root = self.p.root(b)
-        if root in self.grown:
-            return self._load("ptr", f"%grown{self.grown[root]}")
         found = self.address.get(root)
-        if found is None:
+        if found is not None:
+            return found
+        if not any(dims.symbols(d) & self.loop_symbols for d in root.shape):
             raise InternalError(f"{b} has no memory")
-        return found
+        return self._load("ptr", f"%grown{self._slot(root)}")
 
     def _steps(self, steps: Sequence[Step]) -> None:
         for s in steps:
@@ -215,6 +220,11 @@ class _Host:
                 self._loop(s)
             elif isinstance(s, HostCall):
                 self._host_call(s)
+            elif isinstance(s, Push):
+                self._push(s)
+            elif isinstance(s, Define):
+                value = self._load("i64", self._where(s.value))
+                self._define(s.symbol, value)
             else:
                 raise InternalError(f"a {type(s).__name__} step reached the host function")
 
@@ -223,8 +233,7 @@ class _Host:
             return
         size = self.sizes.dim(s.src.type.nbytes)
         dst, src = self._where(s.dst), self._where(s.src)
-        self.unit.declare("@llvm.memcpy", "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-        self.f.emit(f"call void @llvm.memcpy.p0.p0.i64(ptr {dst}, ptr {src}, i64 {size}, i1 false)")
+        self._memcpy(dst, src, size)
 
     def _cond(self, s: Cond) -> None:
         f = self.f
@@ -252,44 +261,62 @@ class _Host:
         f.entry.append(f"  {n} = alloca i64")
         f.emit(f"store i64 0, ptr {n}")
         test, body, end = f.label("test"), f.label("body"), f.label("done")
+        total = self.sizes.dim(s.count) if s.count is not None else ""
         before = dict(self.sizes.memo)
         f.jump(test)
         f.start(test)
         self._poll()
-        self._steps(s.test)
-        f.branch(self._truth(s.pred), body, end)
+        trip = self._load("i64", n)
+        if s.max_trips is not None:
+            total = str(s.max_trips)
+        if total:
+            more, go = f.fresh("t"), f.label("more")
+            f.emit(f"{more} = icmp slt i64 {trip}, {total}")
+            f.branch(more, go, end)
+            f.start(go)
+        if s.pred is not None:
+            self._steps(s.test)
+            f.branch(self._truth(s.pred), body, end)
+        else:
+            f.jump(body)
         f.start(body)
         self.sizes.memo = dict(before)
-        trip = self._load("i64", n)
-        for stack, value in s.stacks:
-            self._push(stack, value, trip)
-        following = f.fresh("n")
-        f.emit(f"{following} = add i64 {trip}, 1")
-        f.emit(f"store i64 {following}, ptr {n}")
-        self._steps(s.body)
+        self._round(s, n, trip, total)
         f.jump(test)
         f.start(end)
         self.sizes.memo = before
         self._finish_loop(s, self._load("i64", n))
 
-    def _finish_loop(self, s: Loop, total: str) -> None:
+    def _round(self, s: Loop, n: str, trip: str, total: str) -> None:
         f = self.f
-        if s.trips is not None:
-            bits = s.trips.dtype.bits
-            value = total
-            if bits != 64:
-                value = f.fresh("n")
-                f.emit(f"{value} = trunc i64 {total} to i{bits}")
-            f.emit(f"store i{bits} {value}, ptr {self._where(s.trips)}")
-        if not s.symbol:
+        at = trip
+        if s.reverse:
+            left, at = f.fresh("t"), f.fresh("t")
+            f.emit(f"{left} = sub i64 {total}, {trip}")
+            f.emit(f"{at} = sub i64 {left}, 1")
+        for element, array in s.xs:
+            size = self.sizes.arith("mul", self.sizes.dim(element.type.nbytes), at)
+            self.address[element] = self._offset(self._where(array), size)
+        following = f.fresh("n")
+        f.emit(f"{following} = add i64 {trip}, 1")
+        f.emit(f"store i64 {following}, ptr {n}")
+        self.rounds.append(at)
+        self._steps(s.body)
+        self.rounds.pop()
+
+    def _define(self, symbol: str, value: str) -> None:
+        """Give a data-defined symbol its value; buffers that it sizes get their memory."""
+        self.f.emit(f"store i64 {value}, ptr {self._gep('%dims', self.symbols.index(symbol))}")
+        if symbol in self.p.bounds:
             return
-        f.emit(f"store i64 {total}, ptr {self._gep('%dims', self.symbols.index(s.symbol))}")
-        stacks = {stack for stack, _ in s.stacks}
-        for b in stacks:  # a loop of no rounds leaves an empty stack, which still needs an address
-            self._slot(b)
-        for b in self._sized_by(s.symbol):
-            if b not in stacks:
-                self._grow(b, self.sizes.dim(b.type.nbytes))
+        for b in self._sized_by(symbol):
+            self._grow(b, self.sizes.dim(b.type.nbytes))
+
+    def _finish_loop(self, s: Loop, total: str) -> None:
+        if s.trips is not None:
+            self.f.emit(f"store i64 {total}, ptr {self._where(s.trips)}")
+        if s.symbol:
+            self._define(s.symbol, total)
 
     def _sized_by(self, symbol: str) -> list[Buffer]:
         """Temporaries whose size the symbol tells."""
@@ -300,6 +327,8 @@ class _Host:
                 made = [*s.kernel.outputs, *(b for v in s.variants for b in v.kernel.scratch)]
             elif isinstance(s, Copy):
                 made = [s.dst]
+            elif isinstance(s, Push) and not s.grows:
+                made = [s.stack]
             for b in made:
                 root = self.p.root(b)
                 if root not in self.address and any(symbol in dims.symbols(d) for d in root.shape):
@@ -341,17 +370,20 @@ class _Host:
         f.jump(ok)
         f.start(ok)
 
-    def _push(self, stack: Buffer, value: Buffer, trip: str) -> None:
+    def _push(self, s: Push) -> None:
         f = self.f
-        size = self.sizes.dim(value.type.nbytes)
-        at, total = f.fresh("b"), f.fresh("b")
-        f.emit(f"{at} = mul i64 {trip}, {size}")
-        f.emit(f"{total} = add i64 {at}, {size}")
-        self._grow(stack, total)
-        dst = self._offset(self._where(stack), at)
-        src = self._where(value)
+        size = self.sizes.dim(s.value.type.nbytes)
+        at = self.sizes.arith("mul", size, self.rounds[-1])
+        if s.grows:
+            self._grow(s.stack, self.sizes.arith("add", at, size))
+        dst, src = self._offset(self._where(s.stack), at), self._where(s.value)
+        self._memcpy(dst, src, size)
+
+    def _memcpy(self, dst: str, src: str, size: str) -> None:
         self.unit.declare("@llvm.memcpy", "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-        f.emit(f"call void @llvm.memcpy.p0.p0.i64(ptr {dst}, ptr {src}, i64 {size}, i1 false)")
+        self.f.emit(
+            f"call void @llvm.memcpy.p0.p0.i64(ptr {dst}, ptr {src}, i64 {size}, i1 false)"
+        )
 
     def _is_null(self, ptr: str) -> str:
         name = self.f.fresh("t")
@@ -478,6 +510,9 @@ class _Host:
         for n, name in enumerate(self.symbols):
             f.emit(f"store i64 {values.get(name, '0')}, ptr {self._gep('%dims', n)}")
         sizes = Sizes(f, lambda name: values.get(name, "0"))
+        for name, bound in self.p.bounds.items():
+            at = self._gep("%dims", self.symbols.index(name))
+            f.emit(f"store i64 {sizes.dim(dims.substitute(bound, self.p.bounds))}, ptr {at}")
         for n, ((_, d), v) in enumerate(zip(flat, given, strict=True)):
             want = sizes.dim(d)
             if want == v:

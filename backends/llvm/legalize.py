@@ -39,6 +39,7 @@ class Legalizer:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._memo: dict[Expr, Expr] = {}
+        self._roundings: dict[Expr, Expr] = {}
 
     def __call__(self, root: Expr) -> Expr:
         root = guard_checks(root)
@@ -128,8 +129,20 @@ class Legalizer:
         if e.op in EXPANSIONS and e.op != "mulhi":
             expand = EXPANSIONS[e.op].get(first.kind)
             if expand is not None:
-                return expand(*e.args)
+                return self._rounding(expand(*e.args))
         return e
+
+    def _rounding(self, e: Expr) -> Expr:
+        """An expansion whose own floor, ceil and round nodes are expanded where they have to be."""
+        if self.target.has_round:
+            return e
+        return ex.rewrite(e, self._one_rounding, self._roundings)
+
+    def _one_rounding(self, e: Expr) -> Expr | None:
+        if e.op not in ("floor", "ceil", "round") or not e.dtype.is_float:
+            return None
+        inner = ex.rewrite(e.args[0], self._one_rounding, self._roundings)
+        return EXPANSIONS[e.op]["f"](inner)
 
 
 def guard_checks(root: Expr) -> Expr:

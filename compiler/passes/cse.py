@@ -15,7 +15,7 @@ COMMUTATIVE = frozenset({"add", "mul", "max", "min", "and", "or", "xor"})
 
 @register
 @dataclass(frozen=True)
-class CSE(Pass):
+class Cse(Pass):
     """Merge operations that have equal attributes and the same operands.
 
     Operations with effects, and those that define a size, stay as they are. Functions inside

@@ -13,7 +13,7 @@ from .rewrite import instr_symbols, map_subfunctions, sweep, type_symbols
 
 @register
 @dataclass(frozen=True)
-class DCE(Pass):
+class Dce(Pass):
     """Remove operations whose results nothing needs; effects stay.
 
     An operation that defines a size stays while a type or attribute speaks of that size. Functions

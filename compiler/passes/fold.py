@@ -11,7 +11,7 @@ from flowc.ir import dims
 from flowc.ir.builder import Builder
 from flowc.ir.core import Function, Op, Value
 from flowc.ir.literal import Literal
-from flowc.ir.types import TensorType
+from flowc.ir.types import TensorType, Type
 
 from .base import Context, Pass, Unit, register
 from .patterns.layout import ELEMENTWISE
@@ -78,14 +78,14 @@ class _Folder(Rewriter):
             return None
         types = op.infer(*(v.type for v in operands))
         each = types if isinstance(types, tuple) else (types,)
-        size = sum(int(t.nbytes) for t in each)  # type: ignore[union-attr,arg-type]
+        size = sum(_bytes(t) for t in each)
         given = sum(a.nbytes for a in arrays if a is not None)
         if not each or (size > self.limit and size > given) or (not operands and size > 256):
             return None
         out = _evaluated(op, arrays)
         if out is None or not self.ctx.allow("fold"):
             return None
-        made = tuple(self.constant(a, t.shape) for a, t in zip(out, each, strict=True))  # type: ignore[union-attr]
+        made = tuple(self.constant(a, a.shape) for a in out)
         return made if isinstance(types, tuple) else made[0]
 
     def array(self, v: Value) -> Any:
@@ -94,9 +94,9 @@ class _Folder(Rewriter):
         if lit is not None:
             return lit.array
         c, t = self.splat(v), v.ty
-        if c is None or not t.is_static or int(t.nbytes) > self.limit:  # type: ignore[arg-type]
+        if c is None or not t.is_static or _bytes(t) > self.limit:
             return None
-        return np.full(t.shape, c, t.dtype.np)  # type: ignore[arg-type]
+        return np.full(t.shape, c, t.dtype.np)
 
     def constant(self, a: Any, shape: dims.Shape) -> Value:
         """A constant; of one value, a broadcast scalar."""
@@ -104,6 +104,12 @@ class _Folder(Rewriter):
         if not shape or lit.splat is None:
             return self.const(a, lit.dtype)
         return self.const(lit.splat, TensorType(lit.dtype, shape))
+
+
+def _bytes(t: Type) -> int:
+    """The size of a tensor whose shape is known."""
+    n = t.nbytes if isinstance(t, TensorType) else 0
+    return n if isinstance(n, int) else 1 << 62
 
 
 def _has_symbols(op: Op) -> bool:

@@ -83,11 +83,11 @@ def _block(
         if isinstance(s, Cond):
             s = replace(s, then=_block(s.then, set(), *args), otherwise=_block(s.otherwise, set(), *args))
         elif isinstance(s, Loop):
-            wanted = {v for _, v in s.stacks}
-            s = replace(s, test=_block(s.test, {s.pred}, *args), body=_block(s.body, wanted, *args))
+            test = _block(s.test, {s.pred}, *args) if s.pred is not None else ()
+            s = replace(s, test=test, body=_block(s.body, set(), *args))
         inner.append(s)
     inlined = _Inliner(inner, needed, fixed, views, constant, opts, ctx).run()
-    return _Grouper(inlined, needed, serial, opts, ctx).run()
+    return _Grouper(inlined, needed, views, serial, opts, ctx).run()
 
 
 class _Inliner:
@@ -309,10 +309,11 @@ class _Group:
 
 class _Grouper:
     def __init__(
-        self, steps: list[Step], needed: set[Buffer], serial: itertools.count[int], opts: Fuse,
-        ctx: Context,
+        self, steps: list[Step], needed: set[Buffer], views: dict[Buffer, Buffer],
+        serial: itertools.count[int], opts: Fuse, ctx: Context,
     ) -> None:
-        self.steps, self.needed, self.serial, self.opts, self.ctx = steps, needed, serial, opts, ctx
+        self.steps, self.needed, self.views = steps, needed, views
+        self.serial, self.opts, self.ctx = serial, opts, ctx
         self.groups: list[_Group] = []
         self.made_by: dict[Buffer, int] = {}
 
@@ -323,24 +324,27 @@ class _Grouper:
                 continue
             self.groups.append(_Group("proc", step=s))
             for b in step_writes(s):
-                self.made_by[b] = len(self.groups) - 1
+                self.made_by[self.root(b)] = len(self.groups) - 1
         read_by: dict[Buffer, set[int]] = {}
         for n, g in enumerate(self.groups):
             for b in _group_reads(g):
-                read_by.setdefault(b, set()).add(n)
+                read_by.setdefault(self.root(b), set()).add(n)
         out: list[Step] = []
         for n, g in enumerate(self.groups):
             if g.step is not None:
                 out.append(g.step)
                 continue
             made = [b for s in g.stages for b in s.outs]
-            kept = [b for b in made if b in self.needed or read_by.get(b, set()) - {n}]
+            kept = [
+                b for b in made
+                if b in self.needed or b in self.views or read_by.get(b, set()) - {n}
+            ]
             out.append(Launch(make_kernel(f"k{next(self.serial)}", g.stages, kept, self.opts)))
         return tuple(out)
 
     def _place(self, s: AnyStage) -> None:
         kind = classify(s)
-        at = max((self.made_by.get(e.attr, -1) for e in s.reads()), default=-1)
+        at = max((self.made_by.get(self.root(e.attr), -1) for e in s.reads()), default=-1)
         group = self.groups[at] if at >= 0 else None
         if group is not None and group.step is None and self._joins(s, kind, group, at):
             group.stages.append(s)
@@ -351,12 +355,20 @@ class _Grouper:
             self.groups.append(_Group(kind, [s], rank))
             at = len(self.groups) - 1
         for b in s.outs:
-            self.made_by[b] = at
+            self.made_by[self.root(b)] = at
+
+    def root(self, b: Buffer) -> Buffer:
+        """The buffer whose memory b is."""
+        while b in self.views:
+            b = self.views[b]
+        return b
 
     def _joins(self, s: AnyStage, kind: Kind, g: _Group, at: int) -> bool:
         if isinstance(s, Proc) or g.kind == "proc" or kind == "contract" or len(g.stages) >= 16:
             return False
-        local = [e for e in s.reads() if self.made_by.get(e.attr) == at]
+        local = [e for e in s.reads() if self.made_by.get(self.root(e.attr)) == at]
+        if any(e.attr in self.views for e in local):
+            return False  # the same memory under another shape is complete only after the kernel
         if g.kind in ("contract", "columns"):
             same = s.out.shape == g.first.out.shape and all(is_identity(e, s.axes) for e in local)
             return self.opts.epilogues and kind == "map" and same and self.ctx.allow("epilogue")

@@ -6,13 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowc.ir import dims
 from flowc.ir.core import Function, Instr, Value
+from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.compute import Compute
 from flowc.ir.kernel.form import Buffer
 from flowc.ir.literal import Literal
-from flowc.ir.plan import Cond, Copy, HostCall, Loop, Program, Raw, Step
+from flowc.ir.plan import (
+    Cond,
+    Copy,
+    Define,
+    HostCall,
+    Loop,
+    Program,
+    Push,
+    Raw,
+    Step,
+)
 
 from .base import Context, Pass, Unit, register
 
@@ -56,7 +66,7 @@ def lower_function(f: Function) -> Program:
     inputs = [p for p, s in zip(params, is_state, strict=True) if not s]
     return Program(
         f.name, tuple(inputs), tuple(state), tuple(outputs), low.constants, tuple(items),
-        tuple(infos), f.guards, f.result_names, updates,
+        tuple(infos), f.guards, f.result_names, updates, low.bounds, low.views,
     )
 
 
@@ -69,6 +79,8 @@ class _Lowering:
         self.literals: dict[Literal, Buffer] = {}
         self.shared: set[Buffer] = set()  # buffers that a loop writes more than once
         self.names: set[str] = set()
+        self.views: dict[Buffer, Buffer] = {}
+        self.bounds: dict[str, Dim] = {}
 
     def param(self, v: Value, hint: str) -> Buffer:
         name = "".join(c if c.isalnum() or c == "_" else "_" for c in hint) or "arg"
@@ -139,36 +151,65 @@ class _Lowering:
 
     def op_while(self, i: Instr, ops: list[Buffer], items: list[Step]) -> list[Buffer]:
         op: Any = i.op
-        n = op.carried
-        current = [self.k.buffer(b.type, "loop") for b in ops[:n]]
-        self.shared.update(current)
-        first = [self._owned(b, items) for b in ops[:n]]
-        items.extend(Copy(c, b) for c, b in zip(current, first, strict=True))
-        args = [*current, *ops[n:]]
+        current = self._carried(ops[: op.carried], items)
+        args = [*current, *ops[op.carried :]]
         test, (pred,) = self.block(op.cond, args)
-        body, results = self.block(op.body, args)
-        following = [self.copy_of(r, body) for r in results]
-        body.extend(Copy(c, b) for c, b in zip(current, following, strict=True))
-        trips, stacks, symbol = self._saved(i, current)
-        items.append(Loop(tuple(test), pred, tuple(body), trips, stacks, symbol))
-        extra = [trips] if trips is not None else []
-        return [*current, *extra, *(s for s, _ in stacks)]
+        pred = self._owned(pred, test)
+        stacks = [self.k.buffer(r.ty, "stack") for r in i.results[op.carried + 1 :]]
+        body = self._body(op.body, args, current, stacks, bool(op.trips))
+        trips = self.k.buffer(i.results[op.carried].ty, "trips") if op.trips else None
+        items.append(Loop(
+            body, tuple(test), pred, trips=trips, symbol=op.trips, max_trips=op.max_trips
+        ))
+        extra = [] if trips is None else [trips]
+        self.shared.update((*extra, *stacks))
+        return [*current, *extra, *stacks]
 
-    def _saved(
-        self, i: Instr, current: list[Buffer]
-    ) -> tuple[Buffer | None, tuple[tuple[Buffer, Buffer], ...], str]:
-        """The trip count and stacks of a loop whose values are kept for its gradient."""
+    def op_scan(self, i: Instr, ops: list[Buffer], items: list[Step]) -> list[Buffer]:
+        op: Any = i.op
+        n, end = op.carried, op.carried + op.xs
+        current = self._carried(ops[:n], items)
+        elements = [self.k.buffer(p.ty, "element") for p in op.body.params[n:end]]
+        self.shared.update(elements)
+        stacks = [self.k.buffer(r.ty, "stack") for r in i.results[n:]]
+        body = self._body(op.body, [*current, *elements, *ops[end:]], current, stacks, False)
+        xs = tuple(zip(elements, ops[n:end], strict=True))
+        items.append(Loop(body, count=op.trip, reverse=op.reverse, xs=xs))
+        self.shared.update(stacks)
+        return [*current, *stacks]
+
+    def _carried(self, first: list[Buffer], items: list[Step]) -> list[Buffer]:
+        """Buffers of loop-carried values, holding what they begin with."""
+        current = [self.k.buffer(b.type, "loop") for b in first]
+        owned = [self._owned(b, items) for b in first]
+        self.shared.update(current)
+        items.extend(Copy(c, b) for c, b in zip(current, owned, strict=True))
+        return current
+
+    def _body(
+        self, f: Function, args: list[Buffer], current: list[Buffer], stacks: list[Buffer],
+        grows: bool,
+    ) -> tuple[Step, ...]:
+        """A round: the body, what it keeps, then all carried values at once."""
+        body, results = self.block(f, args)
         n = len(current)
-        if len(i.results) == n:
-            return None, (), ""
-        trips = self.k.buffer(i.results[n].ty, "trips")
-        save: tuple[int, ...] = i.op.save  # type: ignore[attr-defined]
-        made = [self.k.buffer(r.ty, "stack") for r in i.results[n + 1 :]]
-        self.shared.update((trips, *made))
-        symbol = ""
-        for b in made:
-            (symbol,) = dims.symbols(b.shape[0])
-        return trips, tuple((s, current[j]) for s, j in zip(made, save, strict=True)), symbol
+        kept = [self._owned(y, body) for y in results[n:]]
+        following = [self.copy_of(r, body) for r in results[:n]]
+        body.extend(Push(s, y, grows) for s, y in zip(stacks, kept, strict=True))
+        body.extend(Copy(c, b) for c, b in zip(current, following, strict=True))
+        return tuple(body)
+
+    def op_nonzero(self, i: Instr, ops: list[Buffer], items: list[Step]) -> list[Buffer]:
+        op: Any = i.op
+        found, count = i.op.lower(self.k, *ops)
+        items.extend(Raw(s) for s in self.k.stages)
+        self.k.stages = []
+        self.bounds[op.symbol] = found.shape[0]
+        items.append(Define(op.symbol, count))
+        cut = self.k.buffer(i.results[0].ty, "where")
+        self.views[cut] = found
+        self.shared.add(cut)
+        return [cut, count]
 
     def op_dim_size(self, i: Instr, ops: list[Buffer], items: list[Step]) -> list[Buffer]:
         op: Any = i.op
@@ -180,4 +221,4 @@ class _Lowering:
         items.append(HostCall(i.op.name, tuple(ops), tuple(outs), i.op.attrs()))
         return outs
 
-    op_print = op_assert = op_host_call = _host
+    op_print = op_assert_ = op_host_call = _host

@@ -10,11 +10,14 @@ from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.form import Buffer, Kernel, Stage
 from flowc.ir.plan import (
+    Cond,
     Copy,
+    Define,
     HostCall,
     Launch,
     Loop,
     Program,
+    Push,
     Step,
     blocks,
     launches,
@@ -185,13 +188,14 @@ def place(p: Program, opts: Plan) -> Program:
     """Offsets for all temporaries: interval packing, sharing where the sizes are provably ordered."""
     given = {*p.inputs, *p.state, *p.outputs, *p.constants}
     grown = data_symbols(p)
+    given |= {e for s in walk_steps(p.steps) if isinstance(s, Loop) for e, _ in s.xs}
     ranges = _ranges(p, given)
     slots: list[_Slot] = []
     of: dict[Buffer, _Slot] = {}
     for b, r in sorted(ranges.items(), key=lambda t: (t[1].first, -_rough(t[0]))):
         if any(dims.symbols(d) & grown for d in b.shape):
             continue  # sized by the data: the host function asks for its memory
-        size = padded(b.type.nbytes)
+        size = padded(dims.substitute(b.type.nbytes, p.bounds))
         slot = _fit(slots, size, r) if opts.reuse else None
         if slot is None:
             slot = _Slot(size, r.last)
@@ -252,8 +256,9 @@ def _ranges(p: Program, given: set[Buffer]) -> dict[Buffer, _Range]:
             if isinstance(s, Loop):
                 end = next(counter)
                 loops.append((start, end))
-                for b in (s.pred, *([s.trips] if s.trips else [])):
-                    touched.setdefault(p.root(b), []).append(end)
+                for b in _touches(s):
+                    if p.root(b) not in given:
+                        touched.setdefault(p.root(b), []).append(end)
 
     visit(p.steps)
     out = {b: _Range(min(at), max(at)) for b, at in touched.items()}
@@ -274,14 +279,15 @@ def _touches(s: Step) -> Iterator[Buffer]:
         yield from (s.dst, s.src)
     elif isinstance(s, HostCall):
         yield from (*s.inputs, *s.outputs)
+    elif isinstance(s, Push):
+        yield from (s.stack, s.value)
+    elif isinstance(s, Define):
+        yield s.value
     elif isinstance(s, Loop):
-        yield from (b for b, _ in s.stacks)
-        yield from (v for _, v in s.stacks)
+        yield from (array for _, array in s.xs)
+        yield from (b for b in (s.pred, s.trips) if b is not None)
+    elif isinstance(s, Cond):
         yield s.pred
-        if s.trips is not None:
-            yield s.trips
-    else:
-        yield s.pred  # type: ignore[union-attr]
 
 
 def count_kernels(p: Program) -> int:

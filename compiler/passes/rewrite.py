@@ -125,7 +125,7 @@ class Rewriter(Builder):
     def literal(self, v: Value) -> Literal | None:
         """The constant that v is."""
         i = self.made(v, "constant")
-        return None if i is None else i.op.value  # type: ignore[attr-defined,no-any-return]
+        return None if i is None else i.op.value  # type: ignore[attr-defined]
 
     def splat(self, v: Value) -> Any | None:
         """The one value that all elements of v are known to have, as a NumPy scalar."""

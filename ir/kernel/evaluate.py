@@ -92,9 +92,7 @@ class Evaluator:
         if e.op == "reduce":
             return self.reduce(e, values)
         if e.op == "hreduce":
-            op, buffer = e.attr
-            row = self.element(buffer, tuple(values[a] for a in e.args), last=True)
-            return combine(op, row) if len(row) else identity(op, e.dtype)
+            return self.hreduce(e, tuple(values[a] for a in e.args))
         args = [values[a] for a in e.args]
         if e.op == "check":
             return self.check(e, *args)
@@ -155,6 +153,13 @@ class Evaluator:
         if ok.any():
             out[ok] = self.element(buffer, taken)
         return out
+
+    def hreduce(self, e: Expr, lead: tuple[Any, ...]) -> Any:
+        op, buffer = e.attr
+        if any(np.ndim(i) for i in lead):
+            raise KernelError(f"hreduce of rows of {buffer} that differ from lane to lane")
+        row = self.element(buffer, lead, last=True)
+        return combine(op, row) if len(row) else identity(op, e.dtype)
 
     # ---- reductions: a new leading axis runs over the reduced points
 

@@ -296,6 +296,8 @@ def floordiv(a: Expr | Dim, b: Expr | Dim) -> Expr:
     d = is_const_index(b)
     if d is None:
         return node("floordiv", (a, b), None, INDEX)
+    if d == 0:
+        return index(0)  # an axis of a tensor without elements: nothing is evaluated
     k = is_const_index(a)
     if k is not None:
         return index(dims.floordiv(k, d))
@@ -313,6 +315,8 @@ def mod(a: Expr | Dim, b: Expr | Dim) -> Expr:
     d = is_const_index(b)
     if d is None:
         return node("mod", (a, b), None, INDEX)
+    if d == 0:
+        return index(0)
     k = is_const_index(a)
     if k is not None:
         return index(dims.mod(k, d))

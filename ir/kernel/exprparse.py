@@ -159,12 +159,12 @@ class ExprParser(DataScanner):
         b = self.buffer(name, start)
         return load(b, self.indices(b, start))
 
-    def indices(self, b: Buffer, start: int) -> list[Expr]:
-        """``[i, j]``."""
+    def indices(self, b: Buffer, start: int, count: int | None = None) -> list[Expr]:
+        """``[i, j]``: as many as the buffer has axes, or `count`."""
         out: list[Expr] = []
         self.expect("[")
         self.items("]", lambda: out.append(self.typed(INDEX, "an index")))
-        if len(out) != b.rank:
+        if len(out) != (b.rank if count is None else count):
             self.fail(f"{b} has {b.rank} axes, found {len(out)} indices", start)
         return out
 
@@ -177,8 +177,8 @@ class ExprParser(DataScanner):
             return self.reduction(name)
         if name in ("cast", "bitcast"):
             return self.conversion(name, start)
-        if name == "check":
-            return self.check()
+        if name in ("check", "hreduce"):
+            return self.check() if name == "check" else self.hreduce()
         special: dict[str, Callable[[list[Expr]], Expr | None]] = {
             "select": _select, "imin": _index_pair("min"), "imax": _index_pair("max"),
             "imul": _index_pair("imul"),
@@ -227,6 +227,20 @@ class ExprParser(DataScanner):
         loc = self.string()
         self.expect(")")
         return node("check", (value, ok), (code, op, loc), value.dtype)
+
+    def hreduce(self) -> Expr:
+        """``hreduce(sum, acc[i])``: all but the last index."""
+        self.expect("(")
+        start = self.pos
+        op = self.need(IDENT, "a combiner")
+        if op not in COMBINERS:
+            self.fail(f"no combiner {op!r}; known: {', '.join(COMBINERS)}", start)
+        self.expect(",")
+        start = self.pos
+        b = self.buffer(self.need(_NAME, "a buffer"), start)
+        lead = self.indices(b, start, b.rank - 1)
+        self.expect(")")
+        return node("hreduce", tuple(lead), (op, b), b.dtype)
 
     def begins_reduction(self) -> bool:
         """Whether ``(r<…`` follows where r is a new name, or ``()``."""

@@ -195,6 +195,8 @@ class ExprPrinter:
             return f"{at(e.args[0], ATOM)} {sign} {at(e.args[1], ATOM)}", 6
         if e.op == "load":
             return self.load(e, texts), ATOM
+        if e.op == "hreduce":
+            return f"hreduce({e.attr[0]}, {self.names[e.attr[1]]}[{args}])", ATOM
         if e.op == "reduce":
             return self.reduce(e, indent), ATOM
         if e.op in ("cast", "bitcast"):
@@ -281,6 +283,7 @@ class ExprPrinter:
                     head = f"var {self.names.rank.get(x)} {_stem(x.attr.name)}"
                 else:
                     attr = x.attr.name if x.op == "load" else x.attr
+                    attr = f"{attr[0]} {attr[1].name}" if x.op == "hreduce" else attr
                     head = f"{x.op} {_stem(str(attr))} {x.dtype} {args}"
                 self.keys[x] = hashlib.md5(head.encode(), usedforsecurity=False).digest()
         return self.keys[e]

@@ -15,7 +15,7 @@ import numpy as np
 from .. import dims
 from ..types import shape_text
 from .evaluate import Evaluator, KernelError
-from .expr import Expr, is_const_index
+from .expr import Expr
 from .form import Alloc, Buffer, For, If, Kernel, Let, LoopKernel, Proc, Stage, Stmt, Store, While
 from .scalars import SCALAR_EVAL
 
@@ -35,15 +35,16 @@ def run_kernel(
 ) -> list[Array]:
     """The outputs of a kernel on these inputs, which are not changed.
 
-    env: values of symbols that the inputs' shapes do not tell. order: how parallel, block and thread
-    loops run: ``forward``, ``reverse``, or the seed of a shuffle. races: whether to check them.
+    env: values of symbols that the inputs' shapes do not tell. order: how parallel, block and
+    thread loops run: ``forward``, ``reverse``, or the seed of a shuffle. races: whether to check
+    them.
     Raises KernelError where inputs do not fit, an index is outside its buffer, a check fails (then
     with its code), a variable or buffer is out of scope, or two parallel iterations touch the same
     element, one of them writing.
     """
     symbols = dict(env or {})
     memory = bind(k.inputs, inputs, symbols)
-    machine = _Machine(memory, symbols, order, races and isinstance(k, LoopKernel))
+    machine = _Machine(memory, symbols, order, races)
     scratch = k.scratch if isinstance(k, LoopKernel) else k.temps
     for b in (*k.outputs, *scratch):
         if b not in memory:
@@ -58,7 +59,9 @@ def run_kernel(
     return [memory[b] for b in k.outputs]
 
 
-def bind(buffers: Sequence[Buffer], arrays: Sequence[Any], env: dict[str, int]) -> dict[Buffer, Any]:
+def bind(
+    buffers: Sequence[Buffer], arrays: Sequence[Any], env: dict[str, int]
+) -> dict[Buffer, Any]:
     """Copies of the arrays by buffer; symbols are bound from their shapes into `env`."""
     if len(buffers) != len(arrays):
         raise KernelError(f"{len(buffers)} inputs, got {len(arrays)}")
@@ -131,14 +134,17 @@ class _Machine:
 
     def proc(self, s: Proc) -> None:
         shape = [self.eval.dim(a.attr.extent) for a in s.axes]
-        for point in np.ndindex(*shape):
+        log = _Log(0)
+        self.logs = [log]
+        for log.now, point in enumerate(np.ndindex(*shape)):
             self.eval.vars = dict(zip(s.axes, point, strict=True))
             self.block(s.body)
-        self.eval.vars = {}
+        self.eval.vars, self.logs = {}, []
 
     # ---- statements
 
     def block(self, body: Iterable[Stmt]) -> None:
+        named: list[Expr] = []
         for s in body:
             if isinstance(s, For):
                 self.loop(s)
@@ -146,6 +152,7 @@ class _Machine:
                 self.store(s)
             elif isinstance(s, Let):
                 self.eval.vars[s.var] = self.eval(s.value)
+                named.append(s.var)
             elif isinstance(s, If):
                 self.block(s.then if self.scalar(s.cond) else s.otherwise)
             elif isinstance(s, While):
@@ -155,6 +162,8 @@ class _Machine:
                 self.allocate(s.buffer)
                 self.block(s.body)
                 del self.memory[s.buffer]
+        for v in named:
+            self.eval.vars.pop(v, None)
 
     def scalar(self, e: Expr) -> Any:
         value = np.asarray(self.eval(e))
@@ -165,7 +174,7 @@ class _Machine:
     def loop(self, s: For) -> None:
         extent = int(self.scalar(s.extent))
         limit = s.var.attr.extent
-        if limit is not None and extent > self.eval.dim(limit) and is_const_index(s.extent) != limit:
+        if limit is not None and extent > self.eval.dim(limit):
             raise KernelError(f"{s.var.attr.name} < {extent} goes beyond its bound {limit}")
         if s.kind == "vector" and not _divergent(s.body):
             self.vector(s, extent)

@@ -62,8 +62,8 @@ def _mulhi(x: Any, y: Any) -> Any:
     """The upper half of the product of twice the width."""
     x, y = np.broadcast_arrays(np.asarray(x), np.asarray(y))
     t = dtype(x.dtype)
-    product = x.astype(object) * y.astype(object)
-    high = np.asarray(product >> t.bits) if product.size else product
+    product = np.asarray(x.astype(object) * y.astype(object), dtype=object)
+    high = np.asarray(product >> t.bits, dtype=object) if product.size else product
     return high.astype(t.np)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from .. import dims
-from ..core import Op
+from ..core import Function, Instr, Op, Value
 from ..dims import Dim, Shape
 from ..types import TensorType, shape_text
 
@@ -31,7 +31,7 @@ _FAILURES = {
 @dataclass_transform(frozen_default=True)
 def primitive(cls: T) -> T:
     """Make a class an op: a frozen dataclass, registered under its name."""
-    made = dataclasses.dataclass(frozen=True)(cls)
+    made = cast(T, dataclasses.dataclass(frozen=True)(cls))
     if made.name in REGISTRY:
         raise ValueError(f"two ops are named {made.name!r}")
     REGISTRY[made.name] = made
@@ -98,3 +98,28 @@ def substituted(op: Op, env: dict[str, Dim]) -> Op:
         return v
     changed = {k: s for k, v in op.attrs().items() if (s := sub(v)) is not v}
     return dataclasses.replace(op, **changed) if changed else op  # type: ignore[type-var]
+
+
+def substituted_deep(op: Op, env: dict[str, Dim]) -> Op:
+    """Like `substituted`, in the sub-functions too."""
+    op = substituted(op, env)
+    subs = {k: _substituted_function(v, env) for k, v in op.attrs().items()
+            if isinstance(v, Function)}
+    return dataclasses.replace(op, **subs) if subs else op  # type: ignore[type-var]
+
+
+def _substituted_function(f: Function, env: dict[str, Dim]) -> Function:
+    values: dict[Value, Value] = {}
+
+    def new(v: Value) -> Value:
+        t = v.type
+        values[v] = Value(t.substitute(env) if isinstance(t, TensorType) else t, v.name)
+        return values[v]
+
+    params = tuple(new(p) for p in f.params)
+    instrs = tuple(
+        Instr(substituted_deep(i.op, env), tuple(values[v] for v in i.operands),
+              tuple(new(r) for r in i.results), i.loc, i.source)
+        for i in f.instrs
+    )
+    return f.replace(params=params, instrs=instrs, results=tuple(values[r] for r in f.results))

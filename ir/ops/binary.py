@@ -91,7 +91,13 @@ class Mul(Binary):
         self, b: Any, operands: Any, results: Any, gs: Any, needed: tuple[bool, ...]
     ) -> tuple[Value | None, ...]:
         (x, y), (g,) = operands, gs
+        _real(x)
         return b.mul(g, y) if needed[0] else None, b.mul(g, x) if needed[1] else None
+
+
+def _real(x: Value) -> None:
+    if x.ty.dtype.is_complex:  # it would take conjugates
+        raise NotImplementedError("products and quotients of complex numbers have no gradient")
 
 
 def _checked(y: Array) -> Array:
@@ -130,6 +136,7 @@ class Div(_Quotient):
     def grad_needed(
         self, b: Any, operands: Any, results: Any, gs: Any, needed: tuple[bool, ...]
     ) -> tuple[Value | None, ...]:
+        _real(operands[0])
         gx = b.div(gs[0], operands[1])
         return gx, b.neg(b.mul(gx, results[0])) if needed[1] else None
 

@@ -64,9 +64,15 @@ class Select(Op):
         return np.where(c, x, y)
 
     def grad(self, b: Any, operands: Any, results: Any, gs: Any) -> tuple[Value | None, ...]:
-        (c, _, _), (g,) = operands, gs
+        return self.grad_needed(b, operands, results, gs, (False, True, True))
+
+    def grad_needed(
+        self, b: Any, operands: Any, results: Any, gs: Any, needed: tuple[bool, ...]
+    ) -> tuple[Value | None, ...]:
+        c, (g,) = operands[0], gs
         zero = b.const(0, g)
-        return None, b.select(c, g, zero), b.select(c, zero, g)
+        gx = b.select(c, g, zero) if needed[1] else None
+        return None, gx, b.select(c, zero, g) if needed[2] else None
 
     def lower(self, k: Any, c: Any, x: Any, y: Any) -> Any:
         return k.elementwise(x.type, ex.select, c, x, y)

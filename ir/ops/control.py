@@ -6,17 +6,18 @@ from the functions around. Token operands carry the order of effects through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import dims
-from ..core import Function, Op, Value
+from ..core import Function, Instr, Op, Value
 from ..dims import Dim
 from ..dtypes import bool_, i64
 from ..types import TensorType, Type
 from .base import primitive
+from .counting import trip_count
 from .loop_grad import cond_gradient, loop_gradient
 
 Run = Callable[[Function, Sequence[Any]], list[Any]]
@@ -187,7 +188,24 @@ class While(Control):
     def grad_needed(
         self, b: Any, operands: Any, results: Any, gs: Any, needed: tuple[bool, ...]
     ) -> tuple[Value | None, ...]:
-        return loop_gradient(b, self, operands, results, gs, needed)
+        op: While | Scan = self
+        counted = self.as_scan(operands, b.producer)
+        if counted is not None:
+            b.extend(b.producer[results[0]], counted)  # stacks of a known size
+            op = counted
+        return loop_gradient(b, op, operands, results, gs, needed)
+
+    def as_scan(
+        self, operands: Sequence[Value], producer: Mapping[Value, Instr]
+    ) -> Scan | None:
+        """The same loop as a `scan`, where the number of rounds is known before it starts.
+
+        The loop must keep nothing (`trips` empty) and its test have no effects. producer: what
+        defines values around the loop.
+        """
+        silent = not any(i.op.effects for i in self.cond.instrs)
+        trip = trip_count(self, operands, producer) if silent and not self.trips else None
+        return None if trip is None else Scan(self.body, self.carried, 0, trip)
 
 
 @primitive

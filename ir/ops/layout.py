@@ -14,7 +14,6 @@ from ..kernel import expr as ex
 from ..types import TensorType, shape_text
 from .base import axes_in, concrete, primitive
 
-
 _count = lru_cache(maxsize=4096)(dm.product)
 
 
@@ -83,7 +82,10 @@ class Reshape(Op):
         return k.compute(self.infer(x.type), element)
 
 
-def reshape_groups(old: Shape, new: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+@lru_cache(maxsize=4096)
+def reshape_groups(
+    old: Shape, new: Shape
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
     """The least runs of axes of `old` and `new` that hold equally many elements, in order.
 
     Axes of size 1 belong to no run. Where nothing is known the last run takes all the rest.
@@ -92,7 +94,7 @@ def reshape_groups(old: Shape, new: Shape) -> list[tuple[tuple[int, ...], tuple[
     ins = [a for a, d in enumerate(old) if d != 1]
     outs = [a for a, d in enumerate(new) if d != 1]
     if 0 in old or 0 in new:  # no element is ever asked for
-        return []
+        return ()
     groups = []
     while ins and outs:
         n, m = 1, 1
@@ -108,7 +110,7 @@ def reshape_groups(old: Shape, new: Shape) -> list[tuple[tuple[int, ...], tuple[
                 break
         groups.append((tuple(ins[:n]), tuple(outs[:m])))
         ins, outs = ins[n:], outs[m:]
-    return groups
+    return tuple(groups)
 
 
 def _shorter(p: Dim, q: Dim) -> int:
@@ -171,5 +173,6 @@ class Reverse(Op):
     def lower(self, k: Any, x: Any) -> Any:
         def element(*i: Any) -> Any:
             flip = set(self.axes)
-            return x[tuple(x.shape[a] - 1 - j if a in flip else j for a, j in enumerate(i))]
+            ends = [ex.index(d) - 1 for d in x.shape]
+            return x[tuple(ends[a] - j if a in flip else j for a, j in enumerate(i))]
         return k.compute(x.type, element)

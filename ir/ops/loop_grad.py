@@ -18,6 +18,7 @@ from .. import dims
 from ..autodiff import differentiable, gradients, inline, live, varied, vector_jacobian
 from ..core import Function, Instr, Op, Value
 from ..types import TensorType
+from .loop_sums import Late, depending, late_terms
 
 # Ops whose results are kept rather than computed again: more than a few operations an element, or
 # (reductions) a result much smaller than what it comes from.
@@ -76,10 +77,17 @@ def loop_gradient(
     instr = b.producer[results[0]]
     stacks = _keep(b, instr, back)
     found = _emit_reverse(b, instr.op, back, operands, gs, stacks)
-    n = len(back.plan.carried)
-    for i, g in zip((*plan.carried, *back.invariants, *back.elements), found, strict=True):
+    places = (*plan.carried, *back.accumulated, *back.elements)
+    for i, g in zip(places, found, strict=False):
         out[i] = g
-    assert n + len(back.invariants) + len(back.elements) == len(found)
+    rows = dict(zip(back.kept, stacks, strict=True))  # of what a round computes, its stack
+    rows |= zip(back.stacked, found[len(places) :], strict=True)
+    rows |= {back.params[i]: operands[i] for i in range(op.carried, op.carried + op.xs)}
+    rows |= zip(back.y_cots, (g for g in ys if g is not None), strict=True)
+    for i, terms in back.late.items():
+        for term in terms:
+            g = term.emit(b, rows.__getitem__)
+            out[i] = g if out[i] is None else b.add(out[i], g)
     return tuple(out)
 
 
@@ -149,9 +157,9 @@ def _sources(instrs: Sequence[Instr], roots: Iterable[Value]) -> set[Value]:
 class _Backward:
     """The reverse round in a builder of its own: the body's copy, then its gradient.
 
-    copied: the instructions of the copy, one for one with the body's. invariants, elements: the
-    positions that have a gradient. results: the next cotangents of the active carried values, the
-    invariants' sums, the elements' gradients; empty where there is nothing to do.
+    copied: the instructions of the copy, one for one with the body's. elements: the positions that
+    have a gradient. results: the next cotangents of the active carried values, the accumulated
+    sums of invariants, the elements' gradients, stacks for late sums; empty: nothing to do.
     """
 
     def __init__(self, b: Any, op: Any, plan: _Active) -> None:
@@ -168,25 +176,50 @@ class _Backward:
             inner, [self.env[f.results[i]] for i in (*plan.carried, *plan.ys)],
             [self.params[i] for i in wrt], [*self.final_cots, *self.y_cots],
         ), strict=True))
-        self.invariants = [i for i in plan.invariants if found[i] is not None]
         self.elements = [i for i in plan.elements if found[i] is not None]
-        self.sums = [inner.param(self.params[i].type, f"sum{i}") for i in self.invariants]
         next_cots = [inner.const(0, self.params[i]) if found[i] is None else found[i]
                      for i in plan.carried]
-        sums = [inner.add(s, found[i]) for i, s in zip(self.invariants, self.sums, strict=True)]
+        sums = self.sum_invariants(inner, {i: g for i in plan.invariants if (g := found[i])})
         self.results: list[Value] = [*next_cots, *sums, *(found[i] for i in self.elements)]
-        self.choose(live(inner.instrs, self.results))
+        self.choose(inner.instrs)
 
-    def choose(self, alive: list[Instr]) -> None:
-        """What the gradient's instructions use of the copy: to be kept, or computed again."""
+    def sum_invariants(self, inner: Any, found: dict[int, Value]) -> list[Value]:
+        """Set late (terms summed after the loop), accumulated (positions of the invariants summed
+        inside), sums (parameters: those sums so far); returns the next sums."""
+        end = self.op.carried + self.op.xs
+        self.own = {name for i in self.copied for name, _ in i.op.defines()}
+        varying = depending(
+            inner.instrs, [*self.params[:end], *self.final_cots, *self.y_cots]
+        )
+        varying = {v for v in varying if _stackable(v, self.own)}
+        reverse = inner.instrs[len(self.copied) :]
+        producer = {r: i for i in reverse for r in i.results}
+        late, rest = late_terms(list(found.values()), producer, varying)
+        self.late: dict[int, list[Late]] = dict(zip(found, late, strict=True))
+        self.accumulated = [i for i, terms in zip(found, rest, strict=True) if terms]
+        self.sums = [inner.param(self.params[i].type, f"sum{i}") for i in self.accumulated]
+        out = []
+        for total, terms in zip(self.sums, (t for t in rest if t), strict=True):
+            for term in terms:
+                total = inner.add(total, term)
+            out.append(total)
+        return out
+
+    def choose(self, instrs: list[Instr]) -> None:
+        """What the gradient's instructions use of the copy: to be kept, or computed again.
+
+        Sets kept (values that the forward loop gives), instrs (of a reverse round), used (what
+        those use), stacked (what the reverse loop gives for the late sums).
+        """
+        wanted = dict.fromkeys(
+            v for terms in self.late.values() for t in terms for v in t.factors
+        )
         copied = set(self.copied)
         producer = {r: i for i in self.copied for r in i.results}
-        own = {name for i in self.copied for name, _ in i.op.defines()}
-        self.instrs = [i for i in alive if i not in copied]
+        reverse = [i for i in live(instrs, [*self.results, *wanted]) if i not in copied]
         again: set[Instr] = set()
-        self.used: set[Value] = set()  # parameters of the body
         self.kept: dict[Value, None] = {}
-        stack = [v for i in self.instrs for v in i.operands] + self.results
+        stack = [*(v for i in reverse for v in i.operands), *self.results, *wanted]
         seen: set[Value] = set()
         while stack:
             v = stack.pop()
@@ -195,25 +228,31 @@ class _Backward:
             seen.add(v)
             instr = producer.get(v)
             if instr is None:
-                self.used.add(v)
-            elif _worth_keeping(instr.op, v, own):
+                if v in self.params[: self.op.carried]:
+                    self.kept[v] = None
+            elif _worth_keeping(instr.op, v, self.own):
                 self.kept[v] = None
             else:
                 again.add(instr)
                 stack.extend(instr.operands)
-        for p in self.params[: self.op.carried]:
-            if p in self.used:
-                self.kept[p] = None
         order = {v: n for n, v in enumerate((*self.params, *producer))}
         self.kept = dict.fromkeys(sorted(self.kept, key=lambda v: order[v]))
-        self.instrs = [i for i in self.copied if i in again] + self.instrs
+        elements = self.params[self.op.carried : self.op.carried + self.op.xs]
+        given = {*self.kept, *elements, *self.y_cots}
+        self.stacked = [v for v in wanted if v not in given]
+        self.results += self.stacked
+        self.instrs = [i for i in self.copied if i in again] + reverse
+        self.used = {v for i in self.instrs for v in i.operands} | set(self.results)
 
 
 def _worth_keeping(op: Op, v: Value, own: set[str]) -> bool:
-    """Sizes that the body itself defines differ from round to round and cannot be stacked."""
-    if not isinstance(v.type, TensorType) or (op.name not in EXPENSIVE and not op.effects):
-        return False
-    return not any(dims.symbols(d) & own for d in v.type.shape)
+    """Whether v is rather stacked than computed again."""
+    return (op.name in EXPENSIVE or op.effects) and _stackable(v, own)
+
+
+def _stackable(v: Value, own: set[str]) -> bool:
+    """Not where the size is one that the body itself defines: it differs from round to round."""
+    return isinstance(v.type, TensorType) and not any(dims.symbols(d) & own for d in v.type.shape)
 
 
 def _keep(b: Any, instr: Instr, back: _Backward) -> list[Value]:
@@ -253,20 +292,21 @@ def _emit_reverse(
     """The reverse scan; its results are in the order of `back.results`."""
     plan, n, end = back.plan, op.carried, op.carried + op.xs
     start: list[Any] = [b.const(0, operands[i]) if gs[i] is None else gs[i] for i in plan.carried]
-    start += [b.const(0, operands[i]) for i in back.invariants]
+    start += [b.const(0, operands[i]) for i in back.accumulated]
+    kept = [(v, s) for v, s in zip(back.kept, stacks, strict=True) if v in back.used]
     xs = [i for i in range(n, end) if back.params[i] in back.used]
     fixed = [i for i in range(end, len(operands)) if back.params[i] in back.used]
     body = _Parts()
     body.take(back.final_cots, start)
     body.take(back.sums, [])
-    body.take(list(back.kept), stacks)
+    body.take([v for v, _ in kept], [s for _, s in kept])
     body.take([back.params[i] for i in xs], [operands[i] for i in xs])
     y_gs = [gs[op.first_y + i - n] for i in plan.ys]
     body.take(back.y_cots, y_gs)
     body.take([back.params[i] for i in fixed], [operands[i] for i in fixed])
     f = _copy(f"{op.body.name}_grad", body.params, back.instrs, back.results)
     return b.scan(  # type: ignore[no-any-return]
-        *body.operands, body=f, carried=len(start), xs=len(back.kept) + len(xs) + len(plan.ys),
+        *body.operands, body=f, carried=len(start), xs=len(kept) + len(xs) + len(plan.ys),
         trip=op.trip, reverse=not op.reverse,
     )
 

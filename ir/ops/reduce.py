@@ -59,18 +59,19 @@ class Reduce(Op):
     @quiet
     def eval(self, x: Any) -> Any:
         t = dtype(x.dtype)
+        if not self.axes:
+            return np.asarray(x)
         if self.op not in ("max", "min"):
             v = _wider(x)
             return fit(_EVAL[self.op].reduce(v, axis=self.axes, dtype=v.dtype), t)
         v = wide(x)
         start = v.dtype.type(_identity(self.op, t))
         out = _EVAL[self.op].reduce(v, axis=self.axes, initial=start)
-        if t.is_float:  # +0 is above −0, in whatever order NumPy met them
-            sign = np.copysign(np.where(v == 0, v.dtype.type(1), v.dtype.type(0)), v)
-            best = _EVAL[self.op].reduce(
-                np.where(sign == 0, -1 if self.op == "max" else 1, sign), axis=self.axes, initial=
-                -1 if self.op == "max" else 1)
-            out = np.where(out == 0, np.copysign(v.dtype.type(0), best), out)
+        if t.is_float and np.any(out == 0):  # +0 is above −0, in whatever order NumPy met them
+            positive = (v == 0) & ~np.signbit(v)
+            negative = (v == 0) & np.signbit(v)
+            plus = positive.any(self.axes) if self.op == "max" else ~negative.any(self.axes)
+            out = np.where(out == 0, np.where(plus, v.dtype.type(0), -v.dtype.type(0)), out)
         return fit(out, t)
 
     def grad(self, b: Any, operands: Any, results: Any, gs: Any) -> tuple[Value | None, ...]:
@@ -194,7 +195,7 @@ class Cumulative(Op):
 
         def body(*row: Any) -> list[Stmt]:
             r = ex.var("r", n)
-            j = n - 1 - r if self.reverse else r
+            j = ex.index(n) - 1 - r if self.reverse else r
             at = (*row[: self.axis], j, *row[self.axis :])
             value = ex.let_var("v", acc_type)
             step = ex.binary(SCALAR[self.op], acc[zero], ex.cast(x[at], acc_type))

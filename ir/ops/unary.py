@@ -8,11 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..core import Op, Value
+from ..dims import Dim, mul
 from ..dtypes import dtype
 from ..kernel import expr as ex
 from ..types import TensorType
 from . import numeric
 from .base import need, primitive
+
+TRANSCENDENTAL_FLOPS = 20  # a polynomial of degree 6 to 12 and the reduction of its argument
 
 
 class Unary(Op):
@@ -36,6 +39,9 @@ class Unary(Op):
 
     def grad(self, b: Any, operands: Any, results: Any, gs: Any) -> tuple[Value | None, ...]:
         return (self.backward(b, operands[0], results[0], gs[0]),)
+
+    def flops(self, operands: Any, results: Any) -> Dim:
+        return mul(results[0].count, 1 if self.exact else TRANSCENDENTAL_FLOPS)
 
     def backward(self, b: Any, x: Value, y: Value, g: Value) -> Any:
         """g · dy/dx, or None where the derivative is 0 almost everywhere."""

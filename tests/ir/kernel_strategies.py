@@ -51,7 +51,7 @@ class Maker:
         if self.pool and self.draw(st.integers(0, 3)) == 0:
             return self.pick(*self.pool)
         kind = self.pick("load", "const", "un", "bin", "bin", "fma", "select", "cast", "guard",
-                         "reduce", "check", "bits", "index")
+                         "reduce", "check", "bits", "index", "hreduce")
         if depth <= 0 and kind != "load":
             kind = "const"
         out = self.made(kind, depth)
@@ -64,7 +64,11 @@ class Maker:
             b = self.pick(*self.buffers)
             idx = [self.index(2) for _ in b.shape]
             return b.at(idx, self.cond(1) if kind == "guard" else None)
-        if kind == "const":
+        wide = [b for b in self.buffers if b.shape]
+        if kind == "hreduce" and wide:
+            b = self.pick(*wide)
+            return ex.hreduce(self.pick("sum", "max"), b, [self.index(1) for _ in b.shape[1:]])
+        if kind in ("const", "hreduce"):
             return ex.const(self.pick(0.0, -0.0, 1.5, 1e-45, float("nan"), float("-inf"), 0.1), f32)
         if kind == "index":
             return ex.cast(self.index(2), f32)

@@ -39,6 +39,9 @@ class Same:
             return self.pair(a, b) and a.attr.extent == b.attr.extent
         if a.op == "load":
             return self.buffer(a.attr, b.attr) and self.exprs(a.args, b.args)
+        if a.op == "hreduce":
+            return (a.attr[0] == b.attr[0] and self.buffer(a.attr[1], b.attr[1])
+                    and self.exprs(a.args, b.args))
         if a.op == "lin":
             return a.attr[1] == b.attr[1] and self.terms(a, b)
         if a.op == "reduce":

@@ -227,4 +227,3 @@ SCANS = (
 )
 
 RECORDS = (*WHILES, *CONDS, *SCANS)
-

@@ -152,7 +152,7 @@ NEAR_ONE = uniform(0.5, 1.6)
 CUMULATIVE = [
     *cumulative("sum", 0, (17,), (0,), ("B", 3), dtypes=(*FLOATS, "i32", "u8", "i4")),
     *cumulative("sum", 1, (3, 17), ("B", "C"), exclusive=True),
-    *cumulative("sum", 1, (2, 5, 3), reverse=True),
+    *cumulative("sum", 1, (2, 5, 3), ("B", "C", 2), reverse=True),
     *cumulative("sum", 0, (5,), exclusive=True, reverse=True, dtypes=("f64", "i64")),
     *cumulative("prod", 1, (3, 9), ("B", 4), (2, 1), samples=NEAR_ONE,
                 dtypes=("f32", "f64", "i32")),

@@ -228,7 +228,8 @@ class Record:
         with np.errstate(all="ignore"):
             out = self.reference(*(view(x) for x in inputs))
         wants = out if isinstance(out, tuple) else () if out is None else (out,)
-        return Case(f"{self.id}-{key}", self, f, inputs, tuple(wants))
+        arrays = tuple(np.asarray(w, object if isinstance(w, int) else None) for w in wants)
+        return Case(f"{self.id}-{key}", self, f, inputs, arrays)
 
     def _edge_case(self, t: DType) -> Iterator[Case]:
         if self.edge_dtypes and t.name not in self.edge_dtypes:

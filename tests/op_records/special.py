@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from decimal import Decimal, localcontext
+from functools import cache
 from statistics import NormalDist
 from typing import Any
 
@@ -25,6 +26,7 @@ def each(fn: Callable[..., Any]) -> Callable[..., np.ndarray[Any, Any]]:
     return apply
 
 
+@cache
 def erf(x: float) -> float:
     """The Maclaurin series; |x| ≤ 6."""
     with localcontext() as c:
@@ -41,12 +43,14 @@ def _erf(d: Decimal) -> Decimal:
     return 2 * total / _PI.sqrt()
 
 
+@cache
 def sigmoid(x: float) -> float:
     with localcontext() as c:
         c.prec = DIGITS
         return float(1 / (1 + (-Decimal(x)).exp()))
 
 
+@cache
 def erfinv(x: float) -> float:
     """Newton steps in 60 digits from the normal quantile (AS 241) of the nearer tail."""
     start = -NormalDist().inv_cdf((1 - abs(x)) / 2) / math.sqrt(2)
@@ -66,6 +70,7 @@ _BERNOULLI = (  # B₂, B₄ …
 _SHIFT = 60
 
 
+@cache
 def lgamma(x: float) -> float:
     """ln|Γ|: Stirling's series at x + 60 and above, and the recurrence down from there."""
     with localcontext() as c:
@@ -80,6 +85,7 @@ def lgamma(x: float) -> float:
         return float(total)
 
 
+@cache
 def digamma(x: float) -> float:
     """ψ: the asymptotic series at x + 60 and above, and the recurrence down, for either sign."""
     with localcontext() as c:

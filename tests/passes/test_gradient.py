@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from flowc.compiler.passes.gradient import function_gradient, gradients
-from flowc.ir import interpreter, parser, printer, verifier
+from flowc.ir import dims, interpreter, parser, printer, verifier
 from flowc.ir.builder import Builder
 from flowc.ir.core import Function, IRError, Loc, Module, Value
-from flowc.ir.types import tensor
+from flowc.ir.types import TensorType, tensor
 from op_records.control_flow import counted, nested, power, power_reference
 
 VECTOR = tensor("f64", 3)
@@ -215,6 +215,66 @@ def test_what_nobody_asks_for_is_not_computed() -> None:
     assert [r.ty.shape[1:] for r in kept] == [(3,)]  # w·x; its tanh is computed again
 
 
+def test_weights_are_summed_by_one_product_after_the_loop() -> None:
+    """No accumulator of the weight's size is carried: the factors are stacked."""
+    b = Builder()
+    x, w, bias, n = b.param(VECTOR), b.param(MATRIX), b.param(VECTOR), b.param(COUNT)
+
+    def step(b: Builder, i: Value, x: Value, w: Value, bias: Value) -> list[Value]:
+        return [b.tanh(b.add(b.dot(x, w, contract=((0,), (0,)), batch=((), ())), bias))]
+
+    y = total(b, counted(b, [x], n, [w, bias], step)[0])
+    gw, gb = gradients(b, [y], [w, bias])
+    (reverse,) = (i for i in b.instrs if i.op.name == "scan")
+    assert reverse.op.carried == 2  # type: ignore[attr-defined]  # towards x; the bias
+    rng = np.random.default_rng(1)
+    xv, wv, bv = rng.standard_normal(3), rng.standard_normal((3, 3)), rng.standard_normal(3)
+    got = run(b, [gw, gb], xv, wv, bv, np.array(4, np.int32))
+    want = np.zeros((3, 3)), np.zeros(3)
+    xs = [xv]
+    for _ in range(4):
+        xs.append(np.tanh(xs[-1] @ wv + bv))
+    g = np.ones(3)
+    for t in reversed(range(4)):
+        dz = g * (1 - xs[t + 1] ** 2)
+        want = want[0] + np.outer(xs[t], dz), want[1] + dz
+        g = wv @ dz
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-12)
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-12)
+
+
+def by_slice(b: Builder, table: Value, i: Value) -> Any:
+    row = b.dynamic_slice(table, i, b.const(0, i), sizes=(1, 3))
+    return b.reshape(row, shape=(3,))
+
+
+def by_gather(b: Builder, table: Value, i: Value) -> Any:
+    row = b.gather(table, b.reshape(i, shape=(1, 1)), bounds="zero")
+    return b.reshape(row, shape=(3,))
+
+
+@pytest.mark.parametrize("read", [by_slice, by_gather])
+def test_rows_read_in_a_loop_are_scattered_once(read: Any) -> None:
+    """The gradient of a table that a loop reads row by row is not added up in each round."""
+    b = Builder()
+    table, x, n = b.param(tensor("f64", 4, 3)), b.param(VECTOR), b.param(COUNT)
+    y = total(b, counted(b, [x], n, [table],
+                         lambda b, i, x, t: [b.mul(x, b.sin(read(b, t, i)))])[0])
+    (g,) = gradients(b, [y], [table])
+    (reverse,) = (i for i in b.instrs if i.op.name == "scan")
+    assert [r.ty.shape for r in reverse.results[:1]] == [(3,)]
+    rng = np.random.default_rng(3)
+    tv, xv = rng.standard_normal((4, 3)), rng.standard_normal(3)
+    f = b.finish([g])
+    for rounds in (0, 1, 4):
+        (got,) = interpreter.run(f, [tv, xv, np.array(rounds, np.int32)])
+        want = np.zeros((4, 3))
+        for t in range(rounds):
+            others = np.prod([np.sin(tv[u]) for u in range(rounds) if u != t], axis=0)
+            want[t] = xv * others * np.cos(tv[t])
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
 def test_a_loop_that_keeps_nothing_counts_its_trips() -> None:
     b = Builder()
     x, n = b.param(VECTOR), b.param(COUNT)
@@ -243,6 +303,70 @@ def test_gradients_of_two_loops_in_a_row() -> None:
     (g,) = gradients(b, [power(b, x, w, n)], [x])
     (one,) = run(b, [g], xv, wv, np.array(5, np.int32))
     np.testing.assert_allclose(two, one, rtol=1e-12)
+
+
+def known_loop(trips: Any) -> tuple[Builder, Value, Value]:
+    """x, and the sum of x ← tanh(w·x) after `trips(b, x)` rounds."""
+    b = Builder()
+    x, w = b.param(VECTOR), b.param(MATRIX)
+    return b, x, total(b, power(b, x, w, trips(b, w)))
+
+
+@pytest.mark.parametrize(
+    ("trips", "want"),
+    [
+        (lambda b, w: b.const(4, COUNT), 4),
+        (lambda b, w: b.const(-4, COUNT), 0),
+        (lambda b, w: b.dim_size(dim=w.ty.shape[0], dtype=COUNT.dtype), 3),
+        (lambda b, w: b.cast(b.add(b.const(2, "i64"), b.const(3, "i64")), dtype=COUNT.dtype), 5),
+        (lambda b, w: b.reshape(b.slice(
+            b.concat(b.const([9], "i32"), b.reshape(b.const(2, COUNT), shape=(1,)), axis=0),
+            starts=(1,), limits=(2,), strides=(1,)), shape=()), 2),
+    ],
+)
+def test_a_counted_loop_becomes_a_scan(trips: Any, want: int) -> None:
+    b, x, y = known_loop(trips)
+    (g,) = gradients(b, [y], [x])
+    assert [i.op.trip for i in b.instrs if i.op.name == "scan"] == [want, want]  # type: ignore[attr-defined]
+    assert not any(i.op.name == "while" for i in b.instrs)
+    at, w = np.array([0.3, -0.2, 0.5]), np.eye(3) * 0.7
+    (got,) = run(b, [g], at, w)
+    (expected,) = _by_while(at, w, want)
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+def _by_while(x: Any, w: Any, n: int) -> list[Any]:
+    b = Builder()
+    xv, wv, nv = b.param(VECTOR), b.param(MATRIX), b.param(COUNT)
+    (g,) = gradients(b, [total(b, power(b, xv, wv, nv))], [xv])
+    return run(b, [g], x, w, np.array(n, np.int32))
+
+
+def test_a_loop_over_a_symbolic_size_has_stacks_of_that_size() -> None:
+    b = Builder()
+    xs, w = b.param(TensorType(VECTOR.dtype, (dims.sym("L"), 3))), b.param(MATRIX)
+    x = b.reduce(xs, op="sum", axes=(0,))
+    y = total(b, power(b, x, w, b.dim_size(dim=dims.sym("L"), dtype=COUNT.dtype)))
+    (g,) = gradients(b, [y], [w])
+    assert {str(i.op.trip) for i in b.instrs if i.op.name == "scan"} == {"L"}  # type: ignore[attr-defined]
+    f = b.finish([g])
+    verifier.verify(f)
+    for n in (0, 1, 4):
+        (got,) = interpreter.run(f, [np.full((n, 3), 0.1), np.eye(3)])
+        assert got.shape == (3, 3)
+
+
+def test_sizes_that_agree_after_a_loop_was_built() -> None:
+    """A symbol that is merged is replaced inside loops too."""
+    b = Builder()
+    x = b.param(TensorType(VECTOR.dtype, (dims.sym("A"),)))
+    z = b.param(TensorType(VECTOR.dtype, (dims.sym("B"),)))
+    n = b.param(COUNT)
+    y = counted(b, [x], n, [], lambda b, i, x: [b.add(x, b.const(1, x))])[0]
+    b.agree(y.ty.shape[0], z.ty.shape[0], "x and z differ")
+    (g,) = gradients(b, [b.mul(y, z)], [x])
+    (got,) = run(b, [g], np.zeros(2), np.array([3.0, 4.0]), np.array(2, np.int32))
+    np.testing.assert_array_equal(got, [3.0, 4.0])
 
 
 def test_prints_in_a_loop_happen_once(capfd: pytest.CaptureFixture[str]) -> None:

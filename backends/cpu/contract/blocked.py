@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Buffer, For, LoopKernel, Phase
 
 from .access import FAR, by_stride, is_guarded, is_plain, size, stride
-from .cost import Machine, Tile, choose_tile, panel_direct_ok, tile_cycles, work
+from .cost import Machine, Tile, choose_tile, direct_rows, tile_cycles, work
 from .halo import without_guards
 from .match import Contract, variables
 from .micro import Block, Micro
@@ -37,7 +38,7 @@ def choose_axes(c: Contract, mach: Machine) -> Axes:
             if row is None and len(c.axes) > 1:
                 continue
             rows: Dim = 1 if row is None else row.attr.extent
-            t = choose_tile(rows, lane.attr.extent, mach.lanes(c.acc), mach)
+            t = choose_tile(rows, lane.attr.extent, mach.lanes(c.acc), mach, _collide(c, lane, row))
             price = _price(c, lane, row, t)
             if best is None or price < best[0] * 0.98:
                 outer = tuple(v for v in c.axes if v is not lane and v is not row)
@@ -48,10 +49,22 @@ def choose_axes(c: Contract, mach: Machine) -> Axes:
     return replace(a, k=by_stride(c.k, factor))
 
 
+def _collide(c: Contract, lane: Expr, row: Expr | None) -> bool:
+    """Whether rows of the tile fall into the same sets of the first cache."""
+    for e in (c.a, c.b):
+        used = variables(e)
+        if row is not None and row in used and lane not in used:
+            step = stride(e, row) * e.dtype.size
+            if step % 1024 == 0 and step > 0:
+                return True
+    return False
+
+
 def _price(c: Contract, lane: Expr, row: Expr | None, t: Tile) -> float:
     """Cycles for each multiply-add, were the tile as good as its shape."""
     lanes = max(1, size(lane.attr.extent))
-    whole = -(-lanes // t.w) * t.w
+    fixed = isinstance(lane.attr.extent, int)  # else the last panel is computed whole
+    whole = -(-lanes // t.w) * t.w if fixed else lanes + t.nr
     mr = t.mr if row is not None else 1
     cycles = tile_cycles(mr, t.nv) / (mr * t.nr) * whole / lanes
     if row is not None and isinstance(row.attr.extent, int):
@@ -85,6 +98,7 @@ class Draft:
     notes: list[str]
     lane_masks: bool = False
     may_pack: bool = True
+    few: bool = True
 
     def take(self, side: str, p: Packed, what: str) -> None:
         """Use a packed factor in place of a or b."""
@@ -95,17 +109,23 @@ class Draft:
         self.notes.append(f"{what} {p.buffer.name}")
 
 
-def blocked(c: Contract, ax: Axes, mach: Machine, pack: bool = True) -> LoopKernel:
-    """A register-tiled schedule; always applies. pack: whether the lane factor may be copied."""
-    d = Draft(c, ax, mach, [], [], [], may_pack=pack)
+def blocked(
+    c: Contract, ax: Axes, mach: Machine, pack: bool = True, few: bool = True
+) -> LoopKernel:
+    """A register-tiled schedule; always applies.
+
+    pack: whether the lane factor may be copied; few: whether a symbolic number of rows may be small.
+    """
+    d = Draft(c, ax, mach, [], [], [], may_pack=pack, few=few)
     for side in ("a", "b"):
         _remove_guards(d, side)
     for side in ("a", "b"):
         _prepare(d, side)
     ax = d.ax = replace(d.ax, k=_order_k(d))
     rows: Dim = 1 if ax.row is None else ax.row.attr.extent
-    depth = work(*(v.attr.extent for v in ax.k))
-    n = nest(ax.outer, rows, ax.lane.attr.extent, depth, ax.tile, min_rows=96)
+    deep = dims.product(tuple(v.attr.extent for v in ax.k))
+    depth = work(deep)
+    n = nest(ax.outer, rows, ax.lane.attr.extent, deep, ax.tile, share=48)
     ko = _blocked_axes(d, depth)
     d.phases.append(Phase(_main(d, n, ko)))
     t = ax.tile
@@ -120,8 +140,9 @@ def _factor(d: Draft, side: str) -> Expr:
 
 def _remove_guards(d: Draft, side: str) -> None:
     e = _factor(d, side)
-    if not is_guarded(e):
-        return
+    used = variables(e)
+    if not is_guarded(e) or (d.ax.lane in used and d.ax.row not in used and d.may_pack):
+        return  # the lane factor loses its guards when it is packed
     p = without_guards(e, side + "pad", (*d.c.axes, *d.c.k), d.ax.lane, d.mach.lanes(e.dtype))
     if p is not None:
         d.take(side, p, "padded")
@@ -142,16 +163,27 @@ def _prepare(d: Draft, side: str) -> None:
     if in_rows:
         d.lane_masks = True
         return
-    lanes = ax.lane.attr.extent
-    k = int(work(*(v.attr.extent for v in ax.k if v in used)))
     others = work(*(v.attr.extent for v in d.c.axes if v not in used))
-    step = stride(e, ax.k[-1]) if ax.k else 1
-    direct = stride(e, ax.lane) == 1 and is_plain(e) and isinstance(lanes, int) and (
-        e.dtype == d.c.acc) and panel_direct_ok(step, k, size(lanes), e.dtype, d.mach)
-    if direct or others < 4 or not d.may_pack:
+    if not d.may_pack or others < 4 or (
+            in_place(d.c, ax, e) and others <= place_rows(ax, e) and d.few):
         d.lane_masks = True
         return
     d.take(side, panels(e, side + "pack", ax.lane, ax.outer, ax.k, ax.tile), "packed")
+
+
+def in_place(c: Contract, ax: Axes, e: Expr) -> bool:
+    """Whether the lane factor can be read where it is at all well."""
+    return (stride(e, ax.lane) == 1 and is_plain(e) and e.dtype == c.acc
+            and isinstance(ax.lane.attr.extent, int))
+
+
+def place_rows(ax: Axes, e: Expr) -> int:
+    """Up to how many rows the lane factor is best read where it is."""
+    used = variables(e)
+    k = [v for v in ax.k if v in used]
+    step = stride(e, k[-1]) * e.dtype.size if k else 0
+    extents = [v.attr.extent for v in (*k, ax.lane)]
+    return direct_rows(work(*extents) * e.dtype.size, step)
 
 
 def _windowed(e: Expr) -> bool:
@@ -192,7 +224,7 @@ def _main(d: Draft, n: Nest, ko: int) -> Block:
     def body(s: Nest, lg: Expr | None, rg: Expr | None) -> Block:
         sums = s.tiles(m.tile, lg, rg)
         for v in reversed(ax.k[:ko]):
-            sums = (For(v, ex.index(v.attr.extent), "serial", sums),)
+            sums = (For(v, c.count(v), "serial", sums),)
         last = () if _in_place(c, into) else s.tiles(m.flush, lg, rg)
         return (*s.tiles(m.zero, lg, rg), *sums, *last)
 

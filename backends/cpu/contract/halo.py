@@ -59,7 +59,7 @@ def _pair(e: Expr, axes: tuple[Expr, ...]) -> tuple[Expr, Expr] | None:
             continue
         terms, _ = ex.linear(x)
         mine = [v for v in terms if v in known]
-        if len(mine) < 2 or not all(v.op == "var" for v in terms):
+        if len(mine) < 2:
             continue
         unit = [v for v in mine if terms[v] in (1, -1)]
         if unit:

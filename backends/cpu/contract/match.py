@@ -7,15 +7,15 @@ The axes of the result and of the sum are classified by which factor depends on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.dtypes import DType, f32
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import Buffer, Kernel, Stage
+from flowc.ir.kernel.form import AnyStage, Buffer, Kernel, Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,8 @@ class Contract:
     """A contract stage taken apart; `a` and `b` are the factors, as written.
 
     at: the indices of the stage's out in terms of the axes; total: stands for the sum in `value`;
-    casts: conversions of each product, innermost first; epilogue: stages over the same domain.
+    casts: conversions of each product, innermost first; epilogue: stages over the same domain;
+    limits: how far an axis of k really goes, where that depends on other axes.
     """
 
     kernel: Kernel
@@ -40,6 +41,7 @@ class Contract:
     total: Expr
     casts: tuple[DType, ...] = ()
     epilogue: tuple[Stage, ...] = ()
+    limits: Mapping[Expr, Expr] = field(default_factory=dict)
 
     @property
     def axes(self) -> tuple[Expr, ...]:
@@ -47,6 +49,10 @@ class Contract:
         order = [v for e in self.at for v in _by_step(e)]
         known = {*self.batch, *self.m, *self.n}
         return tuple(dict.fromkeys(v for v in order if v in known))
+
+    def count(self, k: Expr) -> Expr:
+        """Iterations of an axis of k."""
+        return self.limits.get(k, ex.index(k.attr.extent))
 
     def step(self, acc: Expr, a: Expr, b: Expr) -> Expr:
         """acc + a·b, fused where nothing rounds the product."""
@@ -65,8 +71,8 @@ class Contract:
 def _by_step(e: Expr) -> list[Expr]:
     """Variables of an affine index, largest coefficient first."""
     terms, _ = ex.linear(e)
-    small = lambda d: d if isinstance(d, int) else 1 << 30  # noqa: E731
-    return sorted((v for v in terms if v.op == "var"), key=lambda v: -small(terms[v]))
+    found = [v for v in terms if v.op == "var"]
+    return sorted(found, key=lambda v: -d if isinstance(d := terms[v], int) else -(1 << 30))
 
 
 def variables(e: Expr) -> set[Expr]:
@@ -101,7 +107,8 @@ def match(kernel: Kernel) -> Contract | None:
     out.drop_units()
     out.split()
     value = ex.substitute(value, out.env)
-    c = Contract(kernel, first, out.a, out.b, acc, *out.classes(), out.at, value, mark, casts,
+    batch, m, n = out.classes()
+    c = Contract(kernel, first, out.a, out.b, acc, batch, m, n, out.k, out.at, value, mark, casts,
                  tuple(s for s in rest if isinstance(s, Stage)))
     return c if c.m or c.n else None
 
@@ -119,7 +126,7 @@ def _factors(body: Expr) -> tuple[Expr, Expr, tuple[DType, ...]] | None:
     return a, b, tuple(reversed(casts))
 
 
-def _is_epilogue(first: Stage, rest: list[object]) -> bool:
+def _is_epilogue(first: Stage, rest: Sequence[AnyStage]) -> bool:
     """Whether the other stages are elementwise over first's domain."""
     made: list[Buffer] = [first.out]
     for s in rest:
@@ -180,10 +187,10 @@ class _Axes:
                     return v, d, q
         return None
 
-    def classes(self) -> tuple[tuple[Expr, ...], ...]:
-        """batch, m, n, k."""
+    def classes(self) -> tuple[tuple[Expr, ...], tuple[Expr, ...], tuple[Expr, ...]]:
+        """batch, m, n."""
         in_a, in_b = variables(self.a), variables(self.b)
         batch = tuple(v for v in self.out if (v in in_a) == (v in in_b))
         m = tuple(v for v in self.out if v in in_a and v not in in_b)
         n = tuple(v for v in self.out if v in in_b and v not in in_a)
-        return batch, m, n, self.k
+        return batch, m, n

@@ -132,7 +132,7 @@ class Micro:
 
     def _loops(self, body: Block) -> Block:
         for v in reversed(self.k):
-            body = (For(v, ex.index(v.attr.extent), "serial", body),)
+            body = (For(v, self.c.count(v), "serial", body),)
         return body
 
     def _lane_factor(self, e: Expr, p: Place, row: Expr | None, lane: Expr) -> Expr:

@@ -11,7 +11,8 @@ from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import For, If, Stmt, map_stmts
 
-from .cost import TAIL_ROWS, Tile, grain, work
+from .access import size
+from .cost import GRAIN, TAIL_ROWS, Tile, grain, work
 from .micro import Block, Place
 
 OnTile = Callable[[Place], Block]
@@ -25,7 +26,7 @@ class Cut:
     step: int
     full: Dim
     rest: Dim
-    group: int
+    group: Dim
 
     @property
     def count(self) -> Dim:
@@ -35,7 +36,7 @@ class Cut:
     @property
     def groups(self) -> Dim:
         """Groups of pieces."""
-        return dims.ceildiv(self.count, self.group) if self.group else 1
+        return dims.ceildiv(self.count, self.group) if self.group != 0 else 1
 
     def loop(
         self, name: str, at: Expr | None, full: Callable[[Expr], Block],
@@ -58,7 +59,7 @@ class Cut:
         return () if self.rest == 0 else tail(ex.index(self.full))
 
 
-def cut(extent: Dim, step: int, group: int = 0) -> Cut:
+def cut(extent: Dim, step: int, group: Dim = 0) -> Cut:
     """The axis cut into steps; group 0: not divided among chunks."""
     full = dims.floordiv(extent, step)
     rest = extent % step if isinstance(extent, int) else extent - full * step
@@ -92,11 +93,10 @@ class Nest:
         parallel: list[tuple[Expr, Dim]] = [
             (v, v.attr.extent) for v in self.outer[: self.spread]
         ]
-        inner: Callable[[Expr | None, Expr | None], Block]
         if self.spread < len(self.outer):
             return self._grouped(parallel, body)
-        lg = ex.var("jc", self.lanes.groups) if self.lanes.group else None
-        rg = ex.var("ic", self.rows.groups) if self.rows.group else None
+        lg = ex.var("jc", self.lanes.groups) if self.lanes.group != 0 else None
+        rg = ex.var("ic", self.rows.groups) if self.rows.group != 0 else None
         parallel += [(v, v.attr.extent) for v in (lg, rg) if v is not None]
         return chunks(parallel, body(self, lg, rg))
 
@@ -177,32 +177,37 @@ def chunks(axes: list[tuple[Expr, Dim]], body: Block) -> Block:
 
 
 def nest(
-    outer: tuple[Expr, ...], rows: Dim, lanes: Dim, k: float, t: Tile, min_rows: int = 0
+    outer: tuple[Expr, ...], rows: Dim, lanes: Dim, k: Dim, t: Tile, share: int = 0
 ) -> Nest:
     """Chooses what a chunk is: enough work, from the shape alone.
 
-    min_rows: rows that a chunk should have at least, for the sake of what it shares between them.
+    share: rows that a chunk should have where there are plenty, for the sake of what they share.
     """
-    per_tile = 2.0 * k * t.mr * work(lanes)
-    total_rows = 2.0 * k * work(lanes) * work(rows)
     lane_cut, row_cut = cut(lanes, t.nr), cut(rows, t.mr)
-    inner, spread, group = total_rows, len(outer), 1
+    inner, spread, group = 2.0 * work(k) * work(lanes) * work(rows), len(outer), 1
     for n in range(len(outer) - 1, -1, -1):
         extent = outer[n].attr.extent
-        g = grain(inner, extent)
-        spread, group = n, g
-        if not (isinstance(extent, int) and g >= extent) or n == 0:
+        spread, group = n, grain(inner, extent)
+        if not (isinstance(extent, int) and group >= extent) or n == 0:
             break
         inner *= extent
     if outer and (spread < len(outer) - 1 or group > 1):
         return Nest(outer, spread, group, lane_cut, row_cut, t)
     # a whole matrix each: divide it too
-    panels = max(1, grain(per_tile / max(1.0, work(dims.ceildiv(lanes, t.nr))), lane_cut.count))
-    many = work(row_cut.count) >= 16 or not isinstance(rows, int)
-    if many:
-        g_rows = max(grain(per_tile, row_cut.count), -(-min_rows // t.mr))
-        wide = work(lanes) >= 1024 and not isinstance(rows, int)
-        g_lanes = int(-(-work(lane_cut.count) // 4)) if wide else 0
-    else:
-        g_rows, g_lanes = 0, max(panels, int(-(-work(lane_cut.count) // 16)))
+    if isinstance(rows, int) and size(row_cut.count) < 16:
+        g_lanes = pieces(dims.product((2 * t.nr * rows, k)), lane_cut.count, 1)
+        return Nest(outer, len(outer), 1, cut(lanes, t.nr, g_lanes), row_cut, t)
+    eighth = dims.maximum(1, dims.floordiv(row_cut.count, 8))
+    least = dims.minimum(max(1, share // t.mr), eighth)
+    g_rows = pieces(dims.product((2 * t.mr, lanes, k)), row_cut.count, least)
+    wide = size(lanes) >= 1024 and not isinstance(rows, int)  # there may be few rows
+    g_lanes = -(-size(lane_cut.count) // 4) if wide else 0
     return Nest(outer, len(outer), 1, cut(lanes, t.nr, g_lanes), cut(rows, t.mr, g_rows), t)
+
+
+def pieces(inner: Dim, count: Dim, least: Dim) -> Dim:
+    """How many of `count` pieces, `inner` operations each, a chunk gets; at least 1."""
+    if isinstance(inner, int):
+        return dims.maximum(least, grain(inner, count))
+    want = dims.maximum(least, dims.add(dims.floordiv(GRAIN, dims.maximum(inner, 1)), 1))
+    return dims.minimum(want, max(1, count)) if isinstance(count, int) else want

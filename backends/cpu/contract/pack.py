@@ -29,7 +29,7 @@ class Packed:
     phase: Phase
 
 
-BLOCK = 16  # steps of k copied at once when packing transposes: a cache line of f32
+BLOCK, LINE = 64, 16  # steps of k copied at once when packing transposes, of which unrolled
 
 
 def panels(
@@ -86,16 +86,22 @@ def _transposing(
     *lead, last = k
     c = cut(last.attr.extent, BLOCK)
 
-    def block(kb: Expr, steps: Dim, kind: str) -> Block:
-        l, kk = ex.var("l", t.nr), ex.var("kk", steps)
-        at = kb * BLOCK + kk
-        value = ex.substitute(_read(e, lane, p * t.nr + l, t.nr), {last: at})
-        body: Block = (Store(buf, (*outer, p, *lead, at, l), value),)
-        body = (For(kk, ex.index(steps), "unroll" if kind == "unroll" else "serial", body),)
-        return (For(l, ex.index(t.nr), "serial", body),)
+    def copy(at: Expr, col: Expr) -> Block:
+        value = ex.substitute(_read(e, lane, p * t.nr + col, t.nr), {last: at})
+        return (Store(buf, (*outer, p, *lead, at, col), value),)
 
-    body = c.loop("kb", None, lambda n: block(n, BLOCK, "unroll"),
-                  lambda n: block(n, c.rest, "serial"))
+    def block(kb: Expr) -> Block:
+        lane_, q, kk = ex.var("l", t.nr), ex.var("q", BLOCK // LINE), ex.var("kk", LINE)
+        body: Block = (For(kk, ex.index(LINE), "unroll", copy(kb * BLOCK + q * LINE + kk, lane_)),)
+        body = (For(q, ex.index(BLOCK // LINE), "serial", body),)
+        return (For(lane_, ex.index(t.nr), "serial", body),)
+
+    def rest(kb: Expr) -> Block:
+        lane_, kk = ex.var("l", t.nr), ex.var("kk", BLOCK)
+        body: Block = (For(kk, ex.index(c.rest), "serial", copy(kb * BLOCK + kk, lane_)),)
+        return (For(lane_, ex.index(t.nr), "serial", body),)
+
+    body = c.loop("kb", None, block, rest)
     for axis in reversed(lead):
         body = (For(axis, ex.index(axis.attr.extent), "serial", body),)
     return body

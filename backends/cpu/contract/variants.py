@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Kernel, LoopKernel
 from flowc.ir.plan import Variant
 
 from . import dots
 from .access import stride
-from .blocked import Axes, blocked, choose_axes
+from .blocked import Axes, blocked, choose_axes, in_place, place_rows
 from .cost import Machine, choose_tile, machine
-from .match import Contract
+from .match import Contract, variables
+from .phases import by_phases
 
-FEW = 3  # rows up to which packing the other factor at each call costs more than it gains
+# Rows up to which another schedule is faster than packing b at each call (Zen 4): one by one with b
+# in place; dot products along k where only those read b contiguously.
+FEW_IN_PLACE, FEW_DOTS = 1, 12
 
 
 def schedule(
@@ -23,33 +28,42 @@ def schedule(
 ) -> list[Variant]:
     """Scheduled kernels for a contract; the last one always applies.
 
-    target: a `CpuTarget` (None: 512-bit vectors). A symbolic number of rows gets a variant for few
-    rows, which neither packs nor computes rows that do not exist.
+    target: a `CpuTarget` (None: 512-bit vectors). A symbolic number of rows gets variants for few
+    rows, which neither pack nor compute rows that do not exist.
     """
     assert contract.kernel is kernel
     mach = machine(target)
-    ax = choose_axes(contract, mach)
-    along_k = dots.plan(contract, mach)
-    if along_k is not None and dots.price(contract, along_k) < ax.price:
-        return [Variant(None, dots.dots(contract, along_k))]
-    many = blocked(contract, ax, mach)
-    out = [Variant(None, many)]
-    row = ax.row
-    if row is not None and not isinstance(row.attr.extent, int):
-        limit = ex.index(FEW if many.scratch else 1)
-        few = ex.compare("le", ex.index(row.attr.extent), limit)
-        out.insert(0, Variant(few, _few_rows(contract, ax, mach)))
-    return out
-
-
-def _few_rows(c: Contract, ax: Axes, mach: Machine) -> LoopKernel:
-    """One row at a time, along whichever axis b is contiguous."""
-    lane_factor = c.a if ax.lane in c.m or stride(c.a, ax.lane) else c.b
+    c = by_phases(contract)
+    ax = choose_axes(c, mach)
     along_k = dots.plan(c, mach)
-    if stride(lane_factor, ax.lane) > 1 and along_k is not None:
-        free = [v for v in (*c.m, *c.n) if v is not ax.row]
-        if free:
-            p = replace(along_k, row=ax.lane, outer=tuple(v for v in c.axes if v is not ax.lane))
-            return dots.dots(c, p)
+    if along_k is not None and dots.price(c, along_k) < ax.price:
+        return [Variant(None, dots.dots(c, along_k))]
+    symbolic = ax.row is not None and not isinstance(ax.row.attr.extent, int)
+    if not symbolic or ax.row is None:
+        return [Variant(None, blocked(c, ax, mach))]
+    few, limit = _few_rows(c, ax, mach)
+    out = [Variant(_up_to(ax.row.attr.extent, limit), few)]
+    lanes = _lane_factor(c, ax)
+    if in_place(c, ax, lanes) and (most := place_rows(ax, lanes)) < 1 << 60:
+        some = blocked(c, ax, mach, pack=False)
+        out.append(Variant(_up_to(ax.row.attr.extent, most), some))
+        return [*out, Variant(None, blocked(c, ax, mach, few=False))]
+    return [*out, Variant(None, blocked(c, ax, mach))]
+
+
+def _up_to(rows: Dim, limit: int) -> Expr:
+    return ex.compare("le", ex.index(rows), ex.index(limit))
+
+
+def _lane_factor(c: Contract, ax: Axes) -> Expr:
+    return c.a if ax.lane in variables(c.a) else c.b
+
+
+def _few_rows(c: Contract, ax: Axes, mach: Machine) -> tuple[LoopKernel, int]:
+    """One row at a time, along whichever axis b is contiguous; up to how many rows."""
+    along_k = dots.plan(c, mach)
+    if along_k is not None and stride(_lane_factor(c, ax), ax.lane) > 1:
+        p = replace(along_k, row=ax.lane, outer=tuple(v for v in c.axes if v is not ax.lane))
+        return dots.dots(c, p), FEW_DOTS
     t = choose_tile(1, ax.lane.attr.extent, mach.lanes(c.acc), mach)
-    return blocked(c, replace(ax, tile=t), mach, pack=False)
+    return blocked(c, replace(ax, tile=t), mach, pack=False), FEW_IN_PLACE

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowc.ir import dims
 from flowc.ir.dims import Dim
-from flowc.ir.dtypes import DType, f32
+from flowc.ir.dtypes import DType, f32, i32, u32
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Alloc, Buffer, For, Stmt, Store
@@ -17,8 +17,12 @@ SCALAR = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and",
 
 
 def acc_dtype(op: str, dt: DType) -> DType:
-    """Sums and products of narrow floats accumulate in f32."""
-    return f32 if op in ("sum", "prod") and dt.is_float and dt.bits < 32 else dt
+    """Narrow floats accumulate in f32, 4-bit integers in 32 bits (they wrap when cast back)."""
+    if dt.is_float and dt.bits < 32:
+        return f32
+    if dt.is_int and dt.bits < 8:
+        return i32 if dt.kind == "i" else u32
+    return dt
 
 
 def identity(op: str, dt: DType) -> Expr:

@@ -46,7 +46,7 @@ def gradients(
     with graph.name_scope(name or "gradients") as scope:
         gys = [None if g is None else convert(g, y.dtype) for g, y in zip(given, outs, strict=True)]
         stops = [_source(x) for x in _list(stop_gradients)] if stop_gradients is not None else []
-        found = connected(outs, ins, set(stops) - set(ins))
+        found = connected(outs, ins, set(stops))
         wanted = [x for x in dict.fromkeys(ins) if x in found]
         results: dict[Tensor, Tensor] = {}
         if wanted:
@@ -110,9 +110,28 @@ def _gradients(x: Any, node: Operation) -> Any:
                 x.memo[t] = x.leaf(v.ty, t.name)
         return NotImplemented
     values = [x.value(y) for y in ys]
+    groups = [_readings(x, t) for t in xs]
+    stops = [v for t in node.inputs[first + a["xs"] :] for v in _readings(x, t)]
+    if stops:
+        env = _held(x, stops)
+        values = [env.get(v, v) for v in values]
+        groups = [[env.get(v, v) for v in group] for group in groups]
     gys = [x.value(next(given)) if g else None for g in a["gys"]]
     gys = [_fit(x, g, y) for g, y in zip(gys, values, strict=True)]
-    return _differentiated(x, values, [_readings(x, t) for t in xs], gys)
+    return _differentiated(x, values, groups, gys)
+
+
+def _held(x: Expansion, stops: list[Value]) -> dict[Value, Value]:
+    """A copy of what depends on the stops, in which they are constants."""
+    before = list(x.b.instrs)
+    env = {v: x.b.cut(x.b.stop_gradient(v)) for v in stops}
+    for instr in before:
+        if any(o in env for o in instr.operands) and not instr.op.effects:
+            with x.b.at(instr.loc, instr.source):
+                out = x.b.emit(instr.op, *(env.get(o, o) for o in instr.operands))
+            outs = out if isinstance(out, tuple) else (out,)
+            env.update((r, n) for r, n in zip(instr.results, outs, strict=True) if r not in env)
+    return env
 
 
 def _fit(x: Expansion, g: Value | None, y: Value) -> Value | None:

@@ -125,7 +125,12 @@ def reverse_without_effect(b: Rewriter, op: Any, x: Value) -> Replacement:
 
 @rule("compute-before-broadcast", *ELEMENTWISE)
 def before_broadcast(b: Rewriter, op: Any, *xs: Value) -> Replacement:
-    """Elementwise on operands that are all repeated in one way: once for each that is different."""
+    """Elementwise on operands that are all repeated in one way: once for each that is different.
+
+    Not integer division: repeated no times, a division by zero is no error.
+    """
+    if op.name in ("div", "rem") and not xs[0].ty.dtype.is_float:
+        return None
     wide = None
     for x in xs:
         made = b.made(x, "broadcast")

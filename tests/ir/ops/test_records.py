@@ -11,7 +11,12 @@ from flowc.ir import interpreter, ops, parser, printer, verifier
 from flowc.ir.autodiff import differentiable, gradients
 from flowc.ir.builder import Builder
 from flowc.ir.core import Function, Module
+from flowc.ir.dims import Expr, Shape
 from flowc.ir.dtypes import dtype
+from flowc.ir.kernel import interp
+from flowc.ir.kernel.compute import Compute
+from flowc.ir.kernel.form import Kernel
+from flowc.ir.literal import Literal
 from flowc.ir.ops.base import REGISTRY
 from op_records import RECORDS, Record
 
@@ -60,6 +65,55 @@ def test_text_round_trip(key: str) -> None:
             assert printer.print_module(again) == text
             pairs = zip(again.main.instrs, f.instrs, strict=True)
             assert all(i.op == j.op or i.op.subfunctions() for i, j in pairs)  # functions: by text
+
+
+# ---- the kernel form
+
+@pytest.mark.parametrize("key", [r.id for r in ALL if r.kernel and r.run])
+def test_lowered_kernel_agrees_with_the_reference(key: str) -> None:
+    for case in BY_ID[key].cases():
+        kernel, literals = lowered(case.function)
+        results = interp.run_kernel(kernel, [*case.inputs, *literals])
+        wants = zip(results, case.expected, case.function.results, strict=True)
+        case.check([fitting(r, w.shape, v.ty.shape) for r, w, v in wants])
+
+
+def fitting(result: Any, shape: tuple[int, ...], declared: Shape) -> Any:
+    """A result without what a size that only the data tells leaves unused of its buffer."""
+    cut = zip(result.shape, shape, declared, strict=True)
+    return result[tuple(slice(n if isinstance(d, Expr) else full) for full, n, d in cut)]
+
+
+def lowered(f: Function) -> tuple[Kernel, list[Any]]:
+    """All instructions in one unscheduled kernel; literals that are no splat are inputs."""
+    k = Compute()
+    env = {p: k.buffer(p.ty, "in") for p in f.params}
+    inputs, literals = list(env.values()), []
+    for instr in f.instrs:
+        value = getattr(instr.op, "value", None)
+        if isinstance(value, Literal) and value.splat is None:
+            outs: Any = k.buffer(value.type, "data")
+            inputs.append(outs)
+            literals.append(value.array)
+        else:
+            outs = instr.op.lower(k, *(env[v] for v in instr.operands))
+        outs = outs if isinstance(outs, tuple | list) else (outs,)
+        for r, out in zip(instr.results, outs, strict=True):
+            assert out.dtype == r.ty.dtype
+            assert out.shape == r.ty.shape or instr.op.defines()
+        env.update(zip(instr.results, outs, strict=True))
+    outputs = tuple(env[r] for r in f.results)
+    return Kernel(f.name, tuple(inputs), outputs, tuple(k.stages)), literals
+
+
+@pytest.mark.parametrize("name", ["div", "rem"])
+def test_a_kernel_reports_integer_division_by_zero(name: str) -> None:
+    record = next(r for r in RECORDS[name] if r.label == "int")
+    kernel, _ = lowered(record.function(dtype("i32"), [(3,), (3,)]))
+    four, some = np.full(3, 4, np.int32), np.array([2, 0, 1], np.int32)
+    with pytest.raises(interp.KernelError) as caught:
+        interp.run_kernel(kernel, [four, some])
+    assert caught.value.code == 1
 
 
 # ---- gradients against f64 finite differences along random directions

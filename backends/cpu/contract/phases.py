@@ -1,0 +1,107 @@
+"""Transposed convolutions by phases: taps that would meet only inserted zeros are never visited.
+
+The gradient of a convolution of stride d reads its input where ``(y + t − p) mod d = 0``. With y = d·yh + yp,
+the taps that pass are t = d·th + t0(yp): a batch axis yp of d phases, each with its own 1/d of the taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from flowc.ir import dims
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
+
+from .access import masked
+from .match import Contract, variables
+
+
+def by_phases(c: Contract) -> Contract:
+    """The contract with each divisibility test of a factor solved, where that is possible."""
+    for _ in range(4):
+        found = next(_tests(c), None)
+        if found is None:
+            return c
+        c = _solve(c, *found)
+    return c
+
+
+def _tests(c: Contract) -> Iterator[tuple[Expr, Expr, Expr, int]]:
+    """(test, result axis, k axis, divisor) of each test ``±t + f(v) mod d = 0`` that can be solved."""
+    for x in ex.loads(c.a, c.b):
+        pred = ex.load_parts(x)[2]
+        for test in () if pred is None else conjuncts(pred):
+            if test.op != "eq" or test.args[0].op != "mod" or ex.is_const_index(test.args[1]) != 0:
+                continue
+            terms, _ = ex.linear(test.args[0].args[0])
+            d = ex.is_const_index(test.args[0].args[1])
+            out = [v for v in terms if v in c.axes]
+            k = [v for v in terms if v in c.k and terms[v] in (1, -1)]
+            if len(terms) != 2 or len(out) != 1 or len(k) != 1 or not isinstance(d, int):
+                continue
+            if dims.exact_div(out[0].attr.extent, d) is not None:
+                yield test, out[0], k[0], d
+
+
+def conjuncts(pred: Expr) -> list[Expr]:
+    """The tests that a predicate is the conjunction of."""
+    if pred.op != "and":
+        return [pred]
+    return [x for a in pred.args for x in conjuncts(a)]
+
+
+def _solve(c: Contract, test: Expr, v: Expr, t: Expr, d: int) -> Contract:
+    terms, const = ex.linear(test.args[0].args[0])
+    sign = 1 if terms[t] == 1 else -1
+    high = ex.var(v.attr.name, dims.exact_div(v.attr.extent, d))
+    phase = ex.var(v.attr.name + "p", d)
+    first = ex.mod((phase * terms[v] + const) * -sign, d)
+    taps = t.attr.extent
+    th = ex.var(t.attr.name, dims.ceildiv(taps, d))
+    env = {v: high * d + phase, t: th * d + first}
+    inside = None if taps % d == 0 else env[t] < ex.index(taps)
+
+    def factor(e: Expr) -> Expr:
+        out = ex.substitute(_without(e, test), env)
+        return out if inside is None or _has(e, test) else masked(out, th, inside)
+
+    count = ex.floordiv(ex.index(dims.add(taps, d - 1)) - first, d)
+    swap = {v: (high, phase), t: (th,)}
+
+    def axes(old: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return tuple(w for u in old for w in swap.get(u, (u,)))
+
+    a, b = factor(c.a), factor(c.b)
+    both = variables(a), variables(b)
+    result = axes((*c.batch, *c.m, *c.n))
+    return replace(
+        c, a=a, b=b, k=axes(c.k),
+        batch=tuple(u for u in result if (u in both[0]) == (u in both[1])),
+        m=tuple(u for u in result if u in both[0] and u not in both[1]),
+        n=tuple(u for u in result if u in both[1] and u not in both[0]),
+        at=tuple(ex.substitute(e, env) for e in c.at), value=ex.substitute(c.value, env),
+        limits={**c.limits, th: count},
+    )
+
+
+def _has(e: Expr, test: Expr) -> bool:
+    """Whether the factor is the one that is tested."""
+    return any(x is test for x in ex.walk(e))
+
+
+def _without(e: Expr, test: Expr) -> Expr:
+    """e with the test taken out of its loads' predicates."""
+    def step(x: Expr) -> Expr | None:
+        if x.op != "load":
+            return None
+        buf, idx, pred = ex.load_parts(x)
+        if pred is None or test not in (tests := conjuncts(pred)):
+            return None
+        left = [y for y in tests if y is not test]
+        out = left[0] if left else None
+        for y in left[1:]:
+            assert out is not None
+            out = out & y
+        return ex.load(buf, idx, out)
+    return ex.rewrite(e, step, {})

@@ -1,0 +1,30 @@
+"""GPU schedules: from the stages that every backend gets to blocks and threads."""
+
+from __future__ import annotations
+
+from flowc.ir.kernel.form import Kernel, LoopKernel, Stage
+from flowc.ir.kernel.patterns import classify
+
+from .columns import schedule_columns
+from .contract import schedule_contract
+from .maps import schedule_map
+from .procs import schedule_proc
+from .rows import schedule_rows
+
+
+def schedule(kernel: Kernel) -> LoopKernel:
+    """The GPU schedule of a kernel, chosen by what it computes."""
+    kinds = [classify(s) for s in kernel.stages]
+    if kinds[0] == "proc":
+        return schedule_proc(kernel)
+    if "contract" in kinds:
+        return schedule_contract(kernel)
+    stages = [s for s in kernel.stages if isinstance(s, Stage)]
+    if all(k == "map" for k in kinds) and len({s.out.shape for s in stages}) == 1:
+        return schedule_map(kernel)
+    if kinds[0] == "columns" or not stages[0].axes:
+        return schedule_columns(kernel)
+    return schedule_rows(kernel)
+
+
+__all__ = ["schedule"]
