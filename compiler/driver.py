@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,11 @@ from flowc.backends.base import Backend
 from flowc.backends.cpu.backend import CpuBackend
 from flowc.backends.cpu.host import entry_symbols, host_calls, kernel_names
 from flowc.backends.cpu.target import LEVELS, CpuTarget, host, level
+from flowc.backends.cuda.backend import CudaEmuBackend
+from flowc.backends.cuda.target import CudaTarget
 from flowc.ir import dims
 from flowc.ir.core import Function
-from flowc.ir.plan import Program, launches, step_reads
+from flowc.ir.plan import Program, step_reads
 from flowc.ir.types import shape_text
 from flowc.runtime import (
     Cache,
@@ -42,6 +43,8 @@ compiles = 0  # how many functions this process has compiled: tests of recompila
 
 def backend_for(options: Options) -> Backend:
     """The backend and target that the options name."""
+    if options.target == "cuda-emu":
+        return CudaEmuBackend(CudaTarget("sm_80" if options.cpu == "native" else options.cpu))
     if options.target == "host" and options.cpu in ("native", ""):
         return CpuBackend(host(), options.opt_level)
     if options.target == "host" and options.cpu in LEVELS:

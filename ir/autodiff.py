@@ -9,8 +9,9 @@ sub-functions, which is why they live in this room; `compiler/passes/gradient.py
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from . import dims
 from .core import Function, Instr, IRError, Value
 from .types import TensorType, Type
 
@@ -33,15 +34,41 @@ def varied(instrs: Iterable[Instr], xs: Iterable[Value]) -> set[Value]:
 
 
 def live(instrs: Sequence[Instr], roots: Iterable[Value]) -> list[Instr]:
-    """The instructions that the roots depend on, in order. Effects keep nothing alive here."""
+    """The instructions that the roots depend on, in order. Effects keep nothing alive here.
+
+    An instruction that defines a dimension symbol stays where another one speaks of it.
+    """
     wanted = set(roots)
+    defined = {name for i in instrs for name, _ in i.op.defines()}
+    sizes: set[str] = set()
     kept: list[Instr] = []
     for instr in reversed(instrs):
-        if not wanted.isdisjoint(instr.results):
+        if not wanted.isdisjoint(instr.results) or any(s in sizes for s, _ in instr.op.defines()):
             kept.append(instr)
             wanted.update(instr.operands)
+            if defined:
+                sizes |= defined & symbols_of(instr)
     kept.reverse()
     return kept
+
+
+def symbols_of(instr: Instr) -> set[str]:
+    """The dimension symbols in an instruction's attributes and result types, nested ones too."""
+    out: set[str] = set()
+    stack: list[Any] = [*instr.op.attrs().values(), *(r.type for r in instr.results)]
+    while stack:
+        v = stack.pop()
+        if isinstance(v, dims.Expr):
+            out |= dims.symbols(v)
+        elif isinstance(v, TensorType):
+            stack.extend(v.shape)
+        elif isinstance(v, tuple):
+            stack.extend(v)
+        elif isinstance(v, Function):
+            stack.extend(p.type for p in v.params)
+            for inner in v.instrs:
+                out |= symbols_of(inner)
+    return out
 
 
 def gradients(

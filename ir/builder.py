@@ -189,9 +189,9 @@ class Builder:
         return dims.sym(f"{prefix}{n}")
 
     def child(self, name: str) -> Builder:
-        """A builder for a sub-function, which knows the symbols in use out here."""
+        """A builder for a sub-function. Both know the symbols of the other: none is used twice."""
         inner = Builder(name)
-        inner._names = set(self._collect_symbols())
+        inner._names = self._collect_symbols()
         inner.loc, inner.source = self.loc, self.source
         return inner
 

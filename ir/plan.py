@@ -37,11 +37,14 @@ class Raw:
 class Launch:
     """Run a kernel. `variants` is empty until the kernel is scheduled; the last one is always valid.
 
-    once: depends on constants alone; runs at load.
+    Launches of kernels that are equal but for their buffers share their variants, whose parameters
+    are those of another launch: what runs here has this kernel's inputs and outputs and, variant by
+    variant, the buffers of `scratch`. once: depends on constants alone; runs at load.
     """
 
     kernel: Kernel
     variants: tuple[Variant, ...] = ()
+    scratch: tuple[tuple[Buffer, ...], ...] = ()
     device: str = ""
     once: bool = False
 
@@ -144,6 +147,11 @@ class Program:
         while b in self.views:
             b = self.views[b]
         return b
+
+
+def launch_params(s: Launch, n: int) -> tuple[Buffer, ...]:
+    """The buffers that variant n's parameters are bound to."""
+    return (*s.kernel.inputs, *s.kernel.outputs, *s.scratch[n])
 
 
 def blocks(s: Step) -> tuple[tuple[Step, ...], ...]:

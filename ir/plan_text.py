@@ -164,10 +164,10 @@ class _Printer:
         inner = indent + "  "
         head = f"{indent}{word} {self.list(s.kernel.inputs)} -> {self.list(s.kernel.outputs)} {{"
         out = [head, *_indented(print_kernel(s.kernel), inner)]
-        for v in s.variants:
+        for v, scratch in zip(s.variants, s.scratch, strict=True):
             if v.when is not None:
                 out.append(f"{inner}when {_predicate(v.when)}")
-            out.append(f"{inner}scratch {self.list(v.kernel.scratch)}")
+            out.append(f"{inner}scratch {self.list(scratch)}")
             out.extend(_indented(print_kernel(v.kernel), inner))
         return [*out, f"{indent}}}"]
 
@@ -362,7 +362,7 @@ class _Parser(DataScanner):
         variants: list[Variant] = []
         while not self.accept("}"):
             variants.append(self.variant(inputs, outputs))
-        return Launch(kernel, tuple(variants))
+        return Launch(kernel, tuple(variants), tuple(v.kernel.scratch for v in variants))
 
     def variant(self, inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...]) -> Variant:
         when = None

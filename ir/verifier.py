@@ -50,8 +50,10 @@ class _Verifier:
             raise IRError(f"{message} ({where})")
         kinds = ", ".join(str(v.type) for v in instr.operands)
         name = f"{instr.source} ({instr.op.name})" if instr.source else instr.op.name
-        lines = context(self.f, self.at, self.names)
-        raise IRError(f"{message} [operands: {kinds}] ({where})\n{lines}\n", name, instr.loc)
+        operands = f" [operands: {kinds}]" if kinds else ""
+        error = IRError(f"{message}{operands} ({where})", name, instr.loc)
+        error.args = (f"{error}\n{context(self.f, self.at, self.names)}",)
+        raise error
 
     def run(self) -> None:
         if self.depth > MAX_DEPTH:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from .abi import LLVM_TYPES, field_pointer
 
 RETRY = -1
-SLOTS = 16
+SLOTS = 256
 
 RUN_TYPES = f"""{LLVM_TYPES}
 %flowc_slot = type {{ ptr, i64 }}

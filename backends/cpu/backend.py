@@ -26,7 +26,7 @@ class CpuBackend:
     """Schedules, host function and code for one CPU target."""
 
     target: CpuTarget
-    opt_level: int = 2
+    opt_level: int = 1
 
     name = "cpu"
 

@@ -21,6 +21,8 @@ from flowc.ir.plan import (
     Program,
     Push,
     Step,
+    Variant,
+    launch_params,
     launches,
     walk_steps,
 )
@@ -83,7 +85,7 @@ out:
 
 def host_text(p: Program, unit: Unit) -> str:
     """The whole module's text: phases, host function, companions, constants."""
-    _Host(p, unit).make()
+    HostFunction(p, unit).make()
     return unit.text()
 
 
@@ -118,7 +120,9 @@ def literal_bytes(value: Literal) -> bytes:
     return np.ascontiguousarray(value.array).tobytes()
 
 
-class _Host:
+class HostFunction:
+    """The host function under construction; a backend overrides how kernels are launched."""
+
     def __init__(self, p: Program, unit: Unit) -> None:
         self.p, self.unit = p, unit
         self.symbols = entry_symbols(p)
@@ -324,7 +328,7 @@ class _Host:
         for s in walk_steps(self.p.steps):
             made: list[Buffer] = []
             if isinstance(s, Launch):
-                made = [*s.kernel.outputs, *(b for v in s.variants for b in v.kernel.scratch)]
+                made = [*s.kernel.outputs, *(b for own in s.scratch for b in own)]
             elif isinstance(s, Copy):
                 made = [s.dst]
             elif isinstance(s, Push) and not s.grows:
@@ -418,8 +422,8 @@ class _Host:
 
     def _launch(self, s: Launch) -> None:
         f = self.f
-        variants = [v for v in s.variants if v.when is not None] + [s.variants[-1]]
-        variants = list(dict.fromkeys(variants))
+        last = len(s.variants) - 1
+        variants = [v for n, v in enumerate(s.variants) if v.when is not None or n == last]
         end = f.label("next")
         before = dict(self.sizes.memo)
         for n, v in enumerate(variants):
@@ -427,27 +431,29 @@ class _Host:
                 take, skip = f.label("take"), f.label("skip")
                 f.branch(self.sizes.index(v.when), take, skip)
                 f.start(take)
-                self._phases(s, v.kernel)
+                self._phases(s, v)
                 f.jump(end)
                 f.start(skip)
                 self.sizes.memo = dict(before)
             else:
-                self._phases(s, v.kernel)
+                self._phases(s, v)
                 f.jump(end)
         f.start(end)
         self.sizes.memo = before
 
-    def _phases(self, s: Launch, k: LoopKernel) -> None:
-        f = self.f
+    def _phases(self, s: Launch, v: Variant) -> None:
+        f, k = self.f, v.kernel
         self._store(abi.CTX, "ptr", "%ctx")
         self._store(abi.ERROR_FLAG, "ptr", "%flag")
         self._store(abi.SCRATCH, "ptr", self.scratch_base)
         self._store(abi.SCRATCH_STRIDE, "i64", self.stride)
-        for n, b in enumerate(k.params):
+        for n, b in enumerate(launch_params(s, s.variants.index(v))):
             self._store(abi.buffer_word(k, n), "ptr", self._where(b))
         for name in abi.symbols(k):
             self._store(abi.dim_word(k, name), "i64", self._symbol(name))
         for n, phase in enumerate(k.phases):
+            if not phase.body:
+                continue  # over no elements
             loop = phase.body[0]
             if not isinstance(loop, For) or loop.kind != "parallel" or len(phase.body) != 1:
                 raise InternalError(f"phase {n} of {k.name} is not one parallel loop")
@@ -566,5 +572,5 @@ class _Host:
 
 def _constant(name: str, data: bytes) -> str:
     """A global with these bytes, aligned for vectors."""
-    text = "".join(f"\\{b:02X}" for b in data)
+    text = "\\" + data.hex("\\").upper() if data else ""
     return f'{name} = internal constant [{len(data)} x i8] c"{text}", align 64'

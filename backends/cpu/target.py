@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -21,7 +21,9 @@ _ARCHS = {
     "x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64",
     "riscv64": "riscv64", "arm": "arm", "thumb": "arm", "wasm32": "wasm32",
 }  # fmt: skip
-_WASM_FEATURES = frozenset("simd128 bulk-memory sign-ext nontrapping-fptoint relaxed-simd".split())
+_WASM_FEATURES = frozenset(
+    ("simd128", "bulk-memory", "sign-ext", "nontrapping-fptoint", "relaxed-simd")
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class CpuTarget:
         )
 
 
-@lru_cache(maxsize=None)
+@cache
 def host() -> CpuTarget:
     """The machine that this process runs on. Its features count, its name may be wrong."""
     found = host_cpu()

@@ -123,6 +123,8 @@ def lower_phase(
     kernel: LoopKernel, phase: Phase, name: str, unit: Unit, aliased: Collection[Buffer] = ()
 ) -> DeviceKernel:
     """Adds ``ptx_kernel @name`` to the unit. InternalError for what breaks the grammar."""
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise InternalError(f"{name!r} is no name of a PTX function")
     body = legalize_body(phase.body, unit.target)
     if len(body) != 1 or not isinstance(body[0], For) or body[0].kind != "block":
         raise InternalError(f"a phase of {kernel.name} is not one loop over blocks")
@@ -148,8 +150,8 @@ def lower_phase(
     if used > SHARED_BYTES:
         raise InternalError(f"{kernel.name} needs {used} bytes of shared memory a block")
     return DeviceKernel(
-        name.strip('"'), kernel.params, symbols, body[0].extent, phase.threads, shared,
-        lowerer.barriers > 0, checked, STACK + _alloca_bytes(text),
+        name, kernel.params, symbols, body[0].extent, phase.threads, shared,
+        lowerer.barriers > 0, checked, -(-(STACK + _alloca_bytes(text)) // 64) * 64,
     )
 
 
@@ -187,7 +189,7 @@ class CudaLowerer(Lowerer):
     def __init__(
         self, fn: Function, kernel: LoopKernel, phase: Phase, body: tuple[Stmt, ...], name: str
     ) -> None:
-        self.kernel, self.phase, self.name = kernel, phase, name.strip('"')
+        self.kernel, self.phase, self.name = kernel, phase, name
         self._symbols = {s: V("i64", 0, f"%d{n}") for n, s in enumerate(abi.symbols(kernel))}
         super().__init__(fn, body)
         self.memory = DeviceMemory(self.values)
@@ -287,7 +289,8 @@ class CudaLowerer(Lowerer):
         size = abi.footprint(b)
         if not isinstance(size, int):
             raise InternalError(f"shared buffer {b} of a size that is not constant")
-        symbol = f'@"{self.name}.{b.name}.{len(self.shared)}"'
+        hint = re.sub(r"\W", "_", b.name, flags=re.ASCII)
+        symbol = f"@{self.name}_{hint}_{len(self.shared)}_s"
         self.shared.append((symbol, -(-size // 16) * 16))
         text = f"{symbol} = internal addrspace(3) global [{size} x i8] undef, align 16"
         self.fn.unit.globals.append(text)

@@ -11,7 +11,7 @@ from flowc.ir import dtypes as dt
 from flowc.ir.dtypes import DType
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import COMPARE, INDEX, Expr
-from flowc.ir.kernel.form import Stmt, map_stmts, stmt_exprs
+from flowc.ir.kernel.form import Stmt, map_stmts
 from flowc.runtime.errors import UnimplementedError
 
 from . import narrow
@@ -81,6 +81,8 @@ class Legalizer:
     # ---- narrow floats
 
     def _widen(self, x: Expr) -> Expr:
+        if x.op == "const":
+            return ex.const(float(ex.const_value(x)), dt.f32)
         if x.dtype == dt.f16 and self.target.has_f16:
             return ex.cast(x, dt.f32)
         return narrow.widen(x)
@@ -183,6 +185,3 @@ def guard_checks(root: Expr) -> Expr:
         return out
 
     return go(root, None)
-
-
-__all__ = ["Legalizer", "guard_checks", "legalize", "legalize_body", "stmt_exprs"]

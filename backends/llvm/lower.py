@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from flowc.ir.dtypes import DType
 from flowc.ir.kernel.form import Alloc, Buffer, For, LoopKernel, Phase, Stmt
 from flowc.runtime.abi import field_pointer
 from flowc.runtime.errors import InternalError
 
 from . import abi
-from .emit import Function, Target, Unit, V, memory_type
+from .emit import Function, Target, Unit, V
 from .legalize import legalize_body
 from .memory import Place
-from .scalar import integer
 from .statements import Lowerer, used_buffers, written_buffers
 
 ARGS = "ptr %args, i64 %chunk, i32 %worker"
@@ -55,6 +53,7 @@ class CpuLowerer(Lowerer):
         self._scratch_base: V | None = None
         self._stack: dict[Buffer, Place] = {}
         self._cancel: V | None = None
+        self.started = False
         self._alias = self._alias_classes(body)
         used = set(used_buffers(body))
         for n, b in enumerate(kernel.params):
@@ -108,10 +107,11 @@ class CpuLowerer(Lowerer):
     # ---- loops and buffers
 
     def other_loop(self, s: For) -> None:
-        if s.kind != "parallel" or self.phase.body[0] is not s and len(self.phase.body) != 1:
+        if s.kind != "parallel":
             super().other_loop(s)
-        if self.fn.lines:
+        if self.fn.lines or self.started:
             raise InternalError("a parallel loop that is not the outermost of its phase")
+        self.started = True
         self.values.bind(s.var, V("i64", 0, "%chunk"))
         self.block(s.body)
 
@@ -161,11 +161,3 @@ class CpuLowerer(Lowerer):
             )
         word = self.fn.op("i32", 0, f"load volatile i32, {self._cancel}, align 4")
         return self.fn.op("i1", 0, f"icmp ne {word}, 0")
-
-
-def element_type(dt: DType) -> str:
-    """The LLVM type of an element in memory, for host code."""
-    return memory_type(dt)
-
-
-__all__ = ["CpuLowerer", "element_type", "integer", "lower_phase"]

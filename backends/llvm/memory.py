@@ -146,7 +146,7 @@ class Memory:
         where = self._pointers(b, at)
         n, ty = lanes.width, memory_type(b.dtype)
         active = mask or V("i1", n, "splat (i1 true)")
-        args = [_aligned(where, b), active, zero_of(ty, n)]
+        args: list[V | str] = [_aligned(where, b), active, zero_of(ty, n)]
         return self._masked("masked.gather", ty, n, where, args, place)
 
     def _plain(self, b: Buffer, pointer: V, n: int) -> V:
@@ -157,7 +157,7 @@ class Memory:
     def _masked_load(self, b: Buffer, pointer: V, mask: V | None) -> V:
         assert mask is not None
         ty, n = memory_type(b.dtype), mask.n
-        args = [_aligned(pointer, b), mask, zero_of(ty, n)]
+        args: list[V | str] = [_aligned(pointer, b), mask, zero_of(ty, n)]
         return self._masked("masked.load", ty, n, pointer, args, self.place(b))
 
     def _masked(
@@ -231,6 +231,8 @@ class Memory:
         at = self.address(b, idx)
         if b.dtype.is_bool:
             value = self.fn.op("i8", value.n, f"zext {value} to {V('i8', value.n, '').type}")
+        if b.dtype.name == "i4":  # NumPy's form: the high half of the byte is 0
+            value = self.ops.inst("and", value, integer("i8", 15, value.n))
         if at.step == 0:
             self._store_one(b, at, value)
             return
@@ -250,6 +252,11 @@ class Memory:
             name, where = "masked.scatter", self._pointers(b, at)
             mask = mask or V("i1", lanes.width, "splat (i1 true)")
         assert mask is not None
+        if at.step == 1 and (lane := _only_lane(mask)) is not None:
+            one = self.fn.op(value.ty, 0, f"extractelement {value}, i32 {lane}")
+            to = self._gep(b, at.base, lane)
+            self.fn.emit(f"store {one}, {to}, align {b.dtype.size}{place.meta}")
+            return
         args: list[V | str] = [value, _aligned(where, b), mask]
         self._masked(name, value.ty, value.n, where, args, place)
 
@@ -317,8 +324,7 @@ class _Passed(V):
     """A pointer argument with its attributes, printed as such."""
 
     def __new__(cls, pointer: V, text: V | str) -> _Passed:
-        out = super().__new__(cls, pointer.ty, pointer.n, str(text))
-        return out
+        return super().__new__(cls, pointer.ty, pointer.n, str(text))
 
     def __str__(self) -> str:
         return self.s
@@ -326,6 +332,15 @@ class _Passed(V):
 
 def _pointer_at(name: str) -> int:
     return 0 if name in ("masked.load", "masked.gather") else 1
+
+
+def _only_lane(mask: V) -> int | None:
+    """The lane of a literal mask that has one. LLVM 20 (X86) makes a store of the wide type of a
+    masked store of truncated lanes under such a mask, past the end of the array."""
+    if not mask.s.startswith("<"):
+        return None
+    active = [n for n, bit in enumerate(mask.s.strip("<>").split(",")) if bit.strip() == "i1 true"]
+    return active[0] if len(active) == 1 else None
 
 
 def _aligned(pointer: V, b: Buffer) -> str:

@@ -52,6 +52,9 @@ class Values:
         self._version: dict[Any, int] = {}
         self._deps: dict[Expr, tuple[Any, ...]] = {}
         self._scopes: list[dict[Any, V]] = [{}]
+        # what one call of `value` has found: nothing is rebound meanwhile, so no versions are asked
+        self._now: dict[Expr, V] = {}
+        self._depth = 0
         self._symbol = dim_value
         self._dims: dict[Dim, V] = {}
 
@@ -70,9 +73,12 @@ class Values:
     def push(self) -> None:
         """Enters a region: what is computed in it is forgotten by `pop`."""
         self._scopes.append({})
+        self._now = {}
 
     def pop(self) -> None:
+        """Leaves it."""
         self._scopes.pop()
+        self._now = {}
 
     def enter_lanes(self, lanes: Lanes | None) -> Lanes | None:
         """Switches the vector context; returns the one before."""
@@ -109,7 +115,7 @@ class Values:
 
     def _find(self, key: Any) -> V | None:
         for scope in reversed(self._scopes):
-            found = scope.get(key)
+            found: V | None = scope.get(key)
             if found is not None:
                 return found
         return None
@@ -118,9 +124,15 @@ class Values:
 
     def value(self, root: Expr) -> V:
         """The value of an expression, emitted where it is not known yet."""
-        out = self._known(root)
-        if out is not None:
-            return out
+        if self._depth == 0:
+            self._now.clear()
+        self._depth += 1
+        try:
+            return self._value(root)
+        finally:
+            self._depth -= 1
+
+    def _value(self, root: Expr) -> V:
         stack = [root]
         while stack:
             e = stack[-1]
@@ -131,16 +143,22 @@ class Values:
             if missing:
                 stack.extend(reversed(missing))
                 continue
-            self._scopes[-1][self._key(e)] = self._emit(e)
+            self._now[e] = self._scopes[-1][self._key(e)] = self._emit(e)
             stack.pop()
-        out = self._known(root)
-        assert out is not None
-        return out
+        return self._now[root]
 
     def _known(self, e: Expr) -> V | None:
+        out = self._now.get(e)
+        if out is None:
+            out = self._lookup(e)
+            if out is not None:
+                self._now[e] = out
+        return out
+
+    def _lookup(self, e: Expr) -> V | None:
         if e.op == "const":
             return constant(e)
-        if e.op == "var" and not (self.lanes is not None and e is self.lanes.var):
+        if e.op == "var" and not self.is_lane(e):
             try:
                 v = self.env[e]
             except KeyError:
@@ -151,11 +169,13 @@ class Values:
     def operands(self, e: Expr) -> Iterable[Expr]:
         """The expressions whose values e's instructions use."""
         if e.op == "load":
-            buffer, idx, pred = ex.load_parts(e)
+            _, idx, pred = ex.load_parts(e)
             atoms = [a for i in idx for a in ex.linear(i)[0] if a.op != "var"]
             return atoms if pred is None else [*atoms, pred]
         if e.op in ("var", "hreduce"):
             return ()
+        if e.op in ex.COMPARE and self._by_lane(e):
+            return [a for a in ex.linear(e.args[0] - e.args[1])[0] if a.op != "var"]
         return [a for a in e.args if a.op != "var"] if e.op == "lin" else e.args
 
     def _emit(self, e: Expr) -> V:
@@ -167,6 +187,8 @@ class Values:
             return self.lane_index()
         if e.op == "lin":
             return self.linear(*ex.linear(e))
+        if e.op in ex.COMPARE and self._by_lane(e):
+            return self._compare_lanes(e)
         args = [self.value(a) for a in e.args]
         if e.op == "check":
             return self.check(e, args[0], args[1])
@@ -196,7 +218,9 @@ class Values:
 
     def linear_parts(self, terms: dict[Expr, Dim], c: Dim) -> tuple[V | int, list[V]]:
         """The sum's part that is equal in all lanes, and the parts that are not."""
-        known, scalars, vectors = 0, [], []
+        known = 0
+        scalars: list[V] = []
+        vectors: list[V] = []
         if isinstance(c, int):
             known = c
         else:
@@ -225,6 +249,41 @@ class Values:
         factor = integer("i64", k) if isinstance(k, int) else self.dim(k)
         return self.ops.inst("mul", v, self.fn.splat(factor, v.n))
 
+    def _by_lane(self, e: Expr) -> bool:
+        """Whether a comparison of indices is one of the lane's number with what lanes share."""
+        a, b = e.args
+        if self.lanes is None or a.dtype is not INDEX or self.lanes.var not in self.deps(e):
+            return False
+        diff = a - b
+        terms, _ = ex.linear(diff)
+        step = terms.get(self.lanes.var, 0)
+        if not isinstance(step, int) or not 0 < abs(step) < 2**20 or ex.bounds(diff) is None:
+            return False
+        return not any(self.lanes.var in self.deps(x) for x in terms if x is not self.lanes.var)
+
+    def _compare_lanes(self, e: Expr) -> V:
+        """step · lane `op` −rest in 32 bits, the rest (in bounds, so no overflow) clamped."""
+        assert self.lanes is not None
+        terms, c = ex.linear(e.args[1] - e.args[0])
+        step = terms.pop(self.lanes.var)
+        assert isinstance(step, int)
+        base, n = self.lanes.base, self.lanes.width
+        known = c if isinstance(c, int) else None
+        if isinstance(base, int) and known is not None:
+            c, base = known + step * base, 0
+        rest, _ = self.linear_parts(terms, c)
+        rest = integer("i64", rest) if isinstance(rest, int) else rest
+        if base != 0:
+            lane0 = integer("i64", base) if isinstance(base, int) else base
+            rest = self.ops.inst("add", rest, self.scale(lane0, step))
+        limit, r = 2**30, ex.bounds(e.args[0] - e.args[1])
+        if not (r and all(isinstance(x, int) and abs(x) < limit for x in r)):
+            rest = self.fn.intrinsic("smax", "i64", 0, [rest, integer("i64", -limit)])
+            rest = self.fn.intrinsic("smin", "i64", 0, [rest, integer("i64", limit)])
+        narrow = self.fn.op("i32", 0, f"trunc {rest} to i32")
+        ramp = iota(n, 0, -step, "i32")
+        return self.ops.compare(e.op, INDEX, ramp, self.fn.splat(narrow, n))
+
     def _index_op(self, e: Expr, args: list[V]) -> V:
         n = max(a.n for a in args)
         a, b = (self.fn.splat(x, n) for x in args)
@@ -236,9 +295,10 @@ class Values:
             b = self.ops.select(one, integer("i64", 1, n), b)  # sizes may be 0, and must not trap
         r = ex.bounds(e.args[0])
         if r is not None and dims.nonnegative(r[0]):
-            small = isinstance(r[1], int) and isinstance(divisor, int)
-            if small and max(r[1], divisor) < 2**31 and n:  # type: ignore[type-var]
-                return self._narrow_div(e.op, a, b)
+            top = r[1]
+            if n and isinstance(top, int) and isinstance(divisor, int):
+                if max(top, divisor) < 2**31:
+                    return self._narrow_div(e.op, a, b)
             return self.ops.inst("udiv" if e.op == "floordiv" else "urem", a, b)
         return self._floor_div(e.op, a, b)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flowc.ir import dims
 from flowc.ir.autodiff import live as depended
 from flowc.ir.builder import Builder
-from flowc.ir.core import Function, Guard, Instr, IRError, Param, Value
+from flowc.ir.core import Function, Guard, Instr, IRError, Op, Param, Value
 from flowc.ir.dims import Shape
 from flowc.ir.dtypes import u64
 from flowc.ir.types import TensorType, tensor
@@ -98,7 +98,7 @@ class Build(Expansion):
 
     def program(self) -> Program:
         """Expand, and return the finished function. IRError and InvalidArgumentError name a line."""
-        fed = {t: None for t in self.feeds}
+        fed = dict.fromkeys(self.feeds)
         roots = [f.op for f in self.fetches if f not in fed]
         live = needed(roots, fed)
         self.check_fed(live)
@@ -204,10 +204,11 @@ class Build(Expansion):
     def leaf_state(self, node: Operation, dtype: str) -> Value:
         return self.entered(node, tensor(dtype))
 
+    def initial_step(self, node: Operation) -> Value:
+        return self.entered(node, TensorType(u64, ()))
+
     def step(self, node: Operation) -> Value:
-        value = self.state.get(node)
-        if value is None:
-            value = self.entered(node, TensorType(u64, ()))
+        value = self.current_state(node)
         if not self.ghost:
             self.state[node] = self.b.add(value, self.b.const(1, "u64"))
             self.written[node] = None
@@ -235,16 +236,13 @@ class Build(Expansion):
             made = self.b.producer.get(cut)
             if made is not None and made.source == t.op.name and made.op.name != "constant":
                 env[cut] = self.params[t]
-        for instr in self.b.instrs:
-            if instr.op.name in ("cut", "stop_gradient") and instr.result not in env:
-                (source,) = instr.operands
-                env[instr.result] = env.get(source, source)
+        identities(self.b.instrs, env)
         return env
 
     def cleaned(self, env: Mapping[Value, Value], roots: Sequence[Value]) -> list[Instr]:
         """The instructions that matter, with values replaced."""
         renamed = [
-            Instr(i.op, tuple(env.get(o, o) for o in i.operands), i.results, i.loc, i.source)
+            Instr(plain(i.op), tuple(env.get(o, o) for o in i.operands), i.results, i.loc, i.source)
             for i in self.b.instrs
         ]
         kept = set(map(id, depended(renamed, [*roots, *_effects(renamed)])))
@@ -286,6 +284,40 @@ class Build(Expansion):
         if tensor in self.cuts:
             return self.params[tensor].ty.shape
         return self.declared(tensor).shape
+
+
+IDENTITIES = frozenset({"cut", "stop_gradient", "with_gradient"})
+
+
+def identities(instrs: Iterable[Instr], env: dict[Value, Value]) -> None:
+    """Replace the results of identities, which only gradients need, by their operands."""
+    for instr in instrs:
+        if instr.op.name in IDENTITIES and instr.result not in env:
+            source = instr.operands[0]
+            env[instr.result] = env.get(source, source)
+
+
+def plain(op: Op) -> Op:
+    """The op with its sub-functions free of identities."""
+    subs = {k: v for k, v in op.attrs().items() if isinstance(v, Function)}
+    if not subs:
+        return op
+    return replace(op, **{k: without_identities(f) for k, f in subs.items()})  # type: ignore[type-var]
+
+
+def without_identities(f: Function) -> Function:
+    """The function with the results of identities replaced by their operands."""
+    env: dict[Value, Value] = {}
+    identities(f.instrs, env)
+    renamed = [
+        Instr(plain(i.op), tuple(env.get(o, o) for o in i.operands), i.results, i.loc, i.source)
+        for i in f.instrs
+        if i.op.name not in IDENTITIES
+    ]
+    results = tuple(env.get(r, r) for r in f.results)
+    kept = set(map(id, depended(renamed, [*results, *_effects(renamed)])))
+    instrs = tuple(i for i in renamed if id(i) in kept or i.op.effects)
+    return f.replace(instrs=instrs, results=results)
 
 
 def unfed(op: Operation) -> InvalidArgumentError:

@@ -22,7 +22,7 @@ class Message:
             raise ValueError(f'Protocol message {type(self).__name__} has no "{name}" field.')
         object.__setattr__(self, name, value)
 
-    def CopyFrom(self, other: Message) -> None:  # noqa: N802
+    def CopyFrom(self, other: Message) -> None:
         for name in self.FIELDS:
             setattr(self, name, getattr(other, name))
 

@@ -82,7 +82,7 @@ class Expansion:
             name = tensor.op.name
             raise IRError(f"{name} is {tensor.dtype.name} but expands to {value.type}", name)
         made = self.b.producer.get(value)
-        shared = value in self.owned or made is not None and made.op.name == "constant"
+        shared = value in self.owned or (made is not None and made.op.name == "constant")
         if shared and tensor.op.type != "Const":
             value = self.alias(value)
         if tensor.asserted is not None and tensor.asserted.sizes is not None:
@@ -142,6 +142,27 @@ class Expansion:
         self.written[variable] = None
         return new
 
+    def current_state(self, key: Operation) -> Value:
+        """The value of a variable, or of a random op's step, at this point."""
+        if key.type in VARIABLE_TYPES:
+            return self.read(key)
+        found = self.state.get(key)
+        if found is None:
+            found = self.state[key] = self.initial_step(key)
+        return found
+
+    def initial_step(self, node: Operation) -> Value:
+        """A random op's step when the function is entered."""
+        raise NotImplementedError
+
+    def set_state(self, key: Operation, value: Value) -> None:
+        """The value of a variable or step after control flow that may have changed it."""
+        if key.type in VARIABLE_TYPES:
+            self.write(key, value)
+        elif not self.ghost:
+            self.state[key] = value
+            self.written[key] = None
+
     def step(self, node: Operation) -> Value:
         """The random op's step (u64 scalar), which each run advances."""
         raise NotImplementedError
@@ -154,6 +175,10 @@ class Expansion:
     def agree(self, a: Dim, c: Dim, message: str) -> Dim:
         """Assume that two sizes are equal; IRError where they are known to differ."""
         return self.b.agree(a, c, message)
+
+    def at_least(self, size: Dim, n: Dim, message: str) -> None:
+        """Assume that a size is not less than n."""
+        self.agree(dims.minimum(size, n), n, message)
 
     def conform(self, value: Value, shape: Shape) -> Value:
         """The value as one of `shape`, with whose sizes its own have been made to agree."""

@@ -390,7 +390,7 @@ def get_default_session() -> Any:
     return _stacks.sessions[-1] if _stacks.sessions else None
 
 
-class name_scope:  # noqa: N801 (TensorFlow's name)
+class name_scope:
     """`with tf.name_scope("layer") as scope:`; also (name, default_name, values)."""
 
     def __init__(self, name: str | None, default_name: str | None = None, values: Any = None):

@@ -100,7 +100,7 @@ class Dimension:
 
 
 def _size(value: Any) -> int | None:
-    if value is None or isinstance(value, int) and not isinstance(value, bool):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         out: int | None = value
     elif isinstance(value, Dimension):
         out = value.value

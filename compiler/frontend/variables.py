@@ -180,7 +180,7 @@ class Variable(Operators):
         return f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}>"
 
 
-class _initial_context:  # noqa: N801
+class _initial_context:
     """Initial values depend on no control flow, control dependency or device function."""
 
     def __init__(self, graph: Any) -> None:

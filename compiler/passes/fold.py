@@ -131,4 +131,3 @@ def _evaluated(op: Op, arrays: list[Any]) -> tuple[Any, ...] | None:
     except (ArithmeticError, ValueError, LookupError, TypeError, NotImplementedError, MemoryError):
         return None
     return tuple(map(np.asarray, out)) if isinstance(out, tuple | list) else (np.asarray(out),)
-

@@ -170,4 +170,3 @@ def _threaded(
     return f.replace(
         params=params, instrs=tuple(walk.out), results=tuple(results), infos=(), result_names=()
     )
-

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 from flowc.ir import dims
 from flowc.ir.kernel import expr as ex
@@ -29,6 +30,7 @@ from flowc.ir.kernel.patterns import (
     is_identity,
     is_view,
     iterations,
+    weight,
 )
 from flowc.ir.plan import Cond, Launch, Loop, Program, Raw, Step, step_reads, step_writes
 
@@ -134,7 +136,7 @@ class _Inliner:
         moved = s.value
         while moved.op == "cast":
             moved = moved.args[0]
-        return moved.op == "load" and len(ex.walk(s.value)) <= 64
+        return moved.op == "load" and metrics(s.value)[0] <= 64
 
     def _in_memory(self, b: Buffer) -> bool:
         return b in self.fixed or b in self.views or b not in self._maps()
@@ -171,15 +173,14 @@ class _Inliner:
         if s.out in self.needed or s.out in self.views or s.out in self.viewed:
             return False
         users = self.uses.get(s.out, [])
-        if None in users or any(isinstance(u, Proc) for u in users) or classify(s) != "map":
+        nodes, work, reduces = metrics(s.value)
+        if None in users or any(isinstance(u, Proc) for u in users) or reduces:
             return False
-        if len(ex.walk(s.value)) > self.opts.nodes or not self.ctx.allow("inline"):
+        if nodes > self.opts.nodes or not self.ctx.allow("inline"):
             return False
         if any(u is not None and classify(u) == "contract" for u in users):
             return False
-        work = cost(s.value)
-        memory = len({e.attr for e in s.reads() if e.attr.shape})
-        if work <= self.opts.cheap and memory <= 1:
+        if work <= self.opts.cheap and len({e.attr for e in s.reads() if e.attr.shape}) <= 1:
             return True
         return len(users) == 1 and users[0] is not None and _repeats(s, users[0]) <= 1.0
 
@@ -236,6 +237,8 @@ def _repeats(s: Stage, user: AnyStage) -> float:
 def inline_load(e: Expr, src: Stage, go: object) -> Expr:
     """The formula of `src` at the indices of the load e; guarded where the load is."""
     _, idx, pred = ex.load_parts(e)
+    if pred is None and idx == src.axes and not _has_reduce(src.value):
+        return src.value
     idx = tuple(go(i) for i in idx)  # type: ignore[operator]
     env = dict(zip(src.axes, idx, strict=True))
     fresh = {
@@ -247,6 +250,26 @@ def inline_load(e: Expr, src: Stage, go: object) -> Expr:
         return value
     pred = go(pred)  # type: ignore[operator]
     return ex.select(pred, _guard(value, pred), ex.const(0, value.dtype))
+
+
+_metrics: WeakKeyDictionary[Expr, tuple[int, int, bool]] = WeakKeyDictionary()
+
+
+def metrics(e: Expr) -> tuple[int, int, bool]:
+    """(nodes, cost, whether it reduces) of an expression as a tree: bounds, kept for each node."""
+    found = _metrics.get(e)
+    if found is not None:
+        return found
+    for x in ex.walk_new(e, _metrics):
+        inner = [_metrics[a] for a in x.args]
+        nodes = min(1 + sum(m[0] for m in inner), 1 << 20)
+        work = min(weight(x) + sum(m[1] for m in inner), 1 << 20)
+        _metrics[x] = (nodes, work, x.op == "reduce" or any(m[2] for m in inner))
+    return _metrics[e]
+
+
+def _has_reduce(e: Expr) -> bool:
+    return metrics(e)[2]
 
 
 def _guard(value: Expr, pred: Expr) -> Expr:
@@ -299,6 +322,7 @@ class _Group:
     stages: list[AnyStage] = field(default_factory=list)
     rank: int | None = None
     step: Step | None = None
+    nodes: int = 0
 
     @property
     def first(self) -> Stage:
@@ -348,11 +372,12 @@ class _Grouper:
         group = self.groups[at] if at >= 0 else None
         if group is not None and group.step is None and self._joins(s, kind, group, at):
             group.stages.append(s)
+            group.nodes += _size(s)
         else:
             rank = len(s.out.shape) if kind in ("rows", "columns") and isinstance(s, Stage) else None
             if rank == 0:
                 kind = "columns"  # one result: the reduction is split, what follows is its epilogue
-            self.groups.append(_Group(kind, [s], rank))
+            self.groups.append(_Group(kind, [s], rank, nodes=_size(s)))
             at = len(self.groups) - 1
         for b in s.outs:
             self.made_by[self.root(b)] = at
@@ -364,7 +389,9 @@ class _Grouper:
         return b
 
     def _joins(self, s: AnyStage, kind: Kind, g: _Group, at: int) -> bool:
-        if isinstance(s, Proc) or g.kind == "proc" or kind == "contract" or len(g.stages) >= 16:
+        if isinstance(s, Proc) or g.kind == "proc" or kind == "contract":
+            return False
+        if len(g.stages) >= 16 or g.nodes + _size(s) > 2 * self.opts.nodes:
             return False
         local = [e for e in s.reads() if self.made_by.get(self.root(e.attr)) == at]
         if any(e.attr in self.views for e in local):
@@ -397,6 +424,10 @@ class _Grouper:
             return False
         g.rank, g.kind = rank, "rows"
         return True
+
+
+def _size(s: AnyStage) -> int:
+    return metrics(s.value)[0] if isinstance(s, Stage) else 0
 
 
 def _group_reads(g: _Group) -> Iterable[Buffer]:
@@ -435,7 +466,8 @@ def _inline_temps(stages: list[AnyStage], kept: set[Buffer], opts: Fuse) -> list
 
             value = ex.rewrite(s.value, step, memo)
             s = Stage(s.out, s.axes, value)
-            simple = classify(s) == "map" and len(ex.walk(value)) <= opts.nodes
+            small = pointwise or len(ex.walk(value)) <= opts.nodes
+            simple = small and classify(s) == "map"
             once = counts.get(s.out, 0) <= 1 and len(s.out.shape) == deepest
             cheap = pointwise or once or cost(value) <= opts.cheap
             if simple and cheap:

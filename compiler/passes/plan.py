@@ -273,8 +273,8 @@ def _ranges(p: Program, given: set[Buffer]) -> dict[Buffer, _Range]:
 def _touches(s: Step) -> Iterator[Buffer]:
     if isinstance(s, Launch):
         yield from (*s.kernel.inputs, *s.kernel.outputs)
-        for v in s.variants:
-            yield from v.kernel.scratch
+        for own in s.scratch:
+            yield from own
     elif isinstance(s, Copy):
         yield from (s.dst, s.src)
     elif isinstance(s, HostCall):

@@ -83,5 +83,3 @@ def without(op: Op, drop: Collection[int]) -> Op:
     if lay.xs:
         counts["xs"] = lay.xs - sum(lay.carried <= i < lay.carried + lay.xs for i in drop)
     return dataclasses.replace(new, **counts) if counts else new  # type: ignore[type-var]
-
-

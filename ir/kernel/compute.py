@@ -23,6 +23,7 @@ class Compute:
         self.loc: Loc | None = None
         self.source = ""
         self._serial = 0
+        self._axes: dict[tuple[int, str, Dim], Expr] = {}
 
     @contextlib.contextmanager
     def at(self, loc: Loc | None, source: str) -> Iterator[None]:
@@ -40,8 +41,15 @@ class Compute:
         return Buffer(f"{hint}{self._serial}", type.dtype, type.shape)
 
     def axes(self, shape: Shape, names: str = "ijklmnop") -> tuple[Expr, ...]:
-        """Fresh index variables that range over a shape."""
-        return tuple(ex.var(names[n % len(names)], d) for n, d in enumerate(shape))
+        """Index variables that range over a shape: the same ones for each stage of that domain, so
+        that formulas of one domain share their nodes and are inlined as they are."""
+        out = []
+        for n, d in enumerate(shape):
+            key = (n, names[n % len(names)], d)
+            if key not in self._axes:
+                self._axes[key] = ex.var(key[1], d)
+            out.append(self._axes[key])
+        return tuple(out)
 
     def compute(self, type: TensorType, fn: Callable[..., Expr], hint: str = "t") -> Buffer:
         """A new buffer with ``out[i, j, …] = fn(i, j, …)``."""

@@ -14,7 +14,7 @@ algebraically (floating point), that is the tensor IR's work.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -483,12 +483,28 @@ def rewrite(e: Expr, fn: Callable[[Expr], Expr | None], memo: dict[Expr, Expr]) 
     found = memo.get(e)
     if found is not None:
         return found
-    out = fn(e)
-    if out is None:
-        args = tuple(rewrite(a, fn, memo) for a in e.args)
-        out = e if all(x is y for x, y in zip(args, e.args, strict=True)) else rebuild(e, args)
-    memo[e] = out
-    return out
+    stack = [e]
+    asked: set[Expr] = set()
+    while stack:
+        x = stack[-1]
+        if x in memo:
+            stack.pop()
+            continue
+        if x not in asked:
+            asked.add(x)
+            answer = fn(x)
+            if answer is not None:
+                memo[x] = answer
+                continue
+            missing = [a for a in x.args if a not in memo]
+            if missing:
+                stack.extend(reversed(missing))
+                continue
+        args = tuple(memo[a] for a in x.args)
+        same = all(p is q for p, q in zip(args, x.args, strict=True))
+        memo[x] = x if same else rebuild(x, args)
+        stack.pop()
+    return memo[e]
 
 
 def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
@@ -546,3 +562,19 @@ def walk(*roots: Expr) -> list[Expr]:
 def loads(*roots: Expr) -> list[Expr]:
     """The load nodes below the roots."""
     return [e for e in walk(*roots) if e.op == "load"]
+
+
+def walk_new(root: Expr, known: Container[Expr]) -> list[Expr]:
+    """The nodes below the root that are not in `known`, arguments first; stops at known ones."""
+    seen: set[Expr] = set()
+    out: list[Expr] = []
+    stack: list[tuple[Expr, bool]] = [(root, False)]
+    while stack:
+        e, done = stack.pop()
+        if done:
+            out.append(e)
+        elif e not in seen and e not in known:
+            seen.add(e)
+            stack.append((e, True))
+            stack.extend((a, False) for a in reversed(e.args))
+    return out

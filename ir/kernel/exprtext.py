@@ -122,7 +122,8 @@ class ExprPrinter:
             return False
         if height > MAX_HEIGHT or len(text) > MAX_TEXT:
             return True
-        return count > 1 and (e.dtype is not INDEX or len(text) > 24)
+        plain = e.dtype is INDEX or e.op == "load"
+        return count > 1 and (not plain or len(text) > 24)
 
     def abbreviate(self, e: Expr) -> str:
         name = f"%{self.serial[0]}"
@@ -249,27 +250,29 @@ class ExprPrinter:
         return plain + others
 
     def lin(self, e: Expr, texts: dict[Expr, Text]) -> Text:
-        out = ""
-        terms = self.terms(e)
-        for atom, k in terms:
-            body, precedence = texts[atom]
-            minus = isinstance(k, int) and k < 0
-            size: Dim = -k if minus else k
-            if size != 1:
-                body = body if precedence >= ATOM else f"({body})"
-                body += f"*{_factor(size)}"
-            elif precedence < 6 or (minus and precedence < ATOM):
-                body = f"({body})"
-            out += (" - " if minus else " + ") + body if out else ("-" if minus else "") + body
         c = e.attr[1]
+        terms = self.terms(e)
         if not terms:
             simple = (isinstance(c, int) and c >= 0) or dim_text(c).isidentifier()
             return dim_text(c), ATOM if simple else 1
-        if isinstance(c, int):
-            out += f" + {c}" if c > 0 else f" - {-c}" if c < 0 else ""
-        else:
-            out += f" + {_factor(c)}"
+        parts = [self.term(texts[atom], k) for atom, k in terms]
+        minus = isinstance(c, int) and c < 0
+        constant = (minus, str(-c) if minus else _factor(c))
+        if c != 0:  # first where that spares a leading minus
+            parts.insert(0 if parts[0][0] and not minus else len(parts), constant)
+        out = ("-" if parts[0][0] else "") + parts[0][1]
+        for negative, body in parts[1:]:
+            out += (" - " if negative else " + ") + body
         return out, 5
+
+    def term(self, text: Text, k: Dim) -> tuple[bool, str]:
+        """Whether it is subtracted, and its text: ``i``, ``i*4``, ``(i // 3)*(2*B)``."""
+        body, precedence = text
+        minus = isinstance(k, int) and k < 0
+        size: Dim = -k if minus else k
+        if size == 1:
+            return minus, f"({body})" if precedence < (ATOM if minus else 6) else body
+        return minus, f"{body if precedence >= ATOM else f'({body})'}*{_factor(size)}"
 
     def key(self, e: Expr) -> bytes:
         """A hash of the structure of a node, which does not depend on memory addresses."""

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from ..dims import Dim, Shape
 from ..dtypes import DType
 from ..types import TensorType
-from .expr import Expr, index, load, node, walk
+from .expr import Expr, index, load, node, rewrite, walk
 
 Kind = Literal["serial", "parallel", "vector", "unroll", "block", "thread"]
 Scope = Literal["global", "shared", "local", "register"]
@@ -291,18 +291,13 @@ def map_stmts(
 
 def rename_buffers(e: Expr, env: dict[Buffer, Buffer], memo: dict[Expr, Expr]) -> Expr:
     """e with its loads redirected to other buffers of the same shape."""
-    from_memo = memo.get(e)
-    if from_memo is not None:
-        return from_memo
-    args = tuple(rename_buffers(a, env, memo) for a in e.args)
-    if e.op == "load":
-        out = node("load", args, env.get(e.attr, e.attr), e.dtype)
-    elif all(x is y for x, y in zip(args, e.args, strict=True)):
-        out = e
-    else:
-        out = node(e.op, args, e.attr, e.dtype)
-    memo[e] = out
-    return out
+    def step(x: Expr) -> Expr | None:
+        if x.op != "load" or x.attr not in env:
+            return None
+        args = tuple(rewrite(a, step, memo) for a in x.args)
+        return node("load", args, env[x.attr], x.dtype)
+
+    return rewrite(e, step, memo)
 
 
 def shape_exprs(shape: Shape) -> tuple[Expr, ...]:

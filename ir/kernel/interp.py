@@ -32,12 +32,13 @@ def run_kernel(
     env: Mapping[str, int] | None = None,
     order: str | int = "forward",
     races: bool = True,
+    alias: bool = False,
 ) -> list[Array]:
     """The outputs of a kernel on these inputs, which are not changed.
 
     env: values of symbols that the inputs' shapes do not tell. order: how parallel, block and
     thread loops run: ``forward``, ``reverse``, or the seed of a shuffle. races: whether to check
-    them.
+    them. alias: make the buffers of the kernel's `inplace` pairs the same memory.
     Raises KernelError where inputs do not fit, an index is outside its buffer, a check fails (then
     with its code), a variable or buffer is out of scope, or two parallel iterations touch the same
     element, one of them writing.
@@ -46,6 +47,8 @@ def run_kernel(
     memory = bind(k.inputs, inputs, symbols)
     machine = _Machine(memory, symbols, order, races)
     scratch = k.scratch if isinstance(k, LoopKernel) else k.temps
+    for a, b in k.inplace if alias and isinstance(k, LoopKernel) else ():
+        memory.update({a: memory[b]} if b in memory else {b: memory[a]})
     for b in (*k.outputs, *scratch):
         if b not in memory:
             machine.allocate(b)
@@ -244,7 +247,7 @@ class _Machine:
             return
         for at in np.unique(np.asarray(_linear(self.memory[b], idx))):
             for log in logs:
-                log.touch(b, (id(b), int(at)), write)
+                log.touch(b, (id(self.memory[b]), int(at)), write)
 
 
 def _linear(array: Array, idx: tuple[Any, ...]) -> Any:

@@ -86,10 +86,11 @@ class Parser(ExprParser):
         self.expect("->")
         outputs = self.declarations()
         scratch = self.declarations() if scheduled and self.word("scratch") else ()
+        inplace = self.pairs() if scheduled and self.word("inplace") else ()
         self.expect("{")
         if scheduled:
             phases = tuple(self.until_brace(self.phase))
-            return LoopKernel(name, inputs, outputs, scratch, phases, target, note)
+            return LoopKernel(name, inputs, outputs, scratch, phases, target, note, inplace)
         return Kernel(name, inputs, outputs, tuple(self.until_brace(self.stage)))
 
     def until_brace(self, one: Callable[[], T]) -> list[T]:
@@ -105,6 +106,23 @@ class Parser(ExprParser):
         out = self.string()
         self.expect(")")
         return out
+
+    def pairs(self) -> tuple[tuple[Buffer, Buffer], ...]:
+        """``(y=x, …)``: buffers that may be the same memory."""
+        out: list[tuple[Buffer, Buffer]] = []
+
+        def known() -> Buffer:
+            start = self.pos
+            return self.buffer(self.need(IDENT, "a buffer"), start)
+
+        def one() -> None:
+            a = known()
+            self.expect("=")
+            out.append((a, known()))
+
+        self.expect("(")
+        self.items(")", one)
+        return tuple(out)
 
     def declarations(self, header: bool = True) -> tuple[Buffer, ...]:
         """``(x: f32[B,784], y)``; a name alone is a buffer that has been declared."""

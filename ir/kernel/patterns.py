@@ -42,9 +42,14 @@ def reduction(s: AnyStage) -> Reduction | None:
     return Reduction(e.attr, e.args[1:], e.args[0])
 
 
+def weight(e: Expr) -> int:
+    """Rough cycles of one node."""
+    return _WEIGHT.get(e.op, 12 if e.op in _HEAVY else 1)
+
+
 def cost(value: Expr) -> int:
     """Rough cycles an element of computing the expression once."""
-    return sum(_WEIGHT.get(e.op, 12 if e.op in _HEAVY else 1) for e in walk(value))
+    return sum(weight(e) for e in walk(value))
 
 
 def variables(e: Expr) -> set[Expr]:

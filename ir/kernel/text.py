@@ -114,6 +114,9 @@ class _Printer:
         text = f"({self.declared(k.inputs)}) -> ({self.declared(k.outputs)})"
         if isinstance(k, LoopKernel) and k.scratch:
             text += f" scratch({self.declared(k.scratch)})"
+        if isinstance(k, LoopKernel) and k.inplace:
+            pairs = (f"{self.names[a]}={self.names[b]}" for a, b in k.inplace)
+            text += f" inplace({', '.join(pairs)})"
         return text
 
     def header_symbols(self, k: Kernel | LoopKernel) -> set[str]:

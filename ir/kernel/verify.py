@@ -288,6 +288,9 @@ class _Scheduled(_Checker):
         for b in k.params:
             if b.scope != "global":
                 self.fail(f"the parameter {b} is in {b.scope} memory")
+        for a, b in k.inplace:
+            if not {a, b} <= self.buffers or a.shape != b.shape or a.dtype != b.dtype:
+                self.fail(f"{a} and {b} cannot be the same memory")
         for p in k.phases:
             self.block(p.body, ())
 

@@ -101,14 +101,20 @@ def substituted(op: Op, env: dict[str, Dim]) -> Op:
 
 
 def substituted_deep(op: Op, env: dict[str, Dim]) -> Op:
-    """Like `substituted`, in the sub-functions too."""
+    """Like `substituted`, in the sub-functions too, and in the names that the op defines."""
+    defined = {name for name, _ in op.defines()}
     op = substituted(op, env)
-    subs = {k: _substituted_function(v, env) for k, v in op.attrs().items()
-            if isinstance(v, Function)}
-    return dataclasses.replace(op, **subs) if subs else op  # type: ignore[type-var]
+    changed: dict[str, Any] = {}
+    for k, v in op.attrs().items():
+        if isinstance(v, Function):
+            changed[k] = substituted_function(v, env)
+        elif isinstance(v, str) and v in defined and v in env:
+            changed[k] = str(env[v])
+    return dataclasses.replace(op, **changed) if changed else op  # type: ignore[type-var]
 
 
-def _substituted_function(f: Function, env: dict[str, Dim]) -> Function:
+def substituted_function(f: Function, env: dict[str, Dim]) -> Function:
+    """A copy of f, of fresh values, with symbols replaced in types and attributes."""
     values: dict[Value, Value] = {}
 
     def new(v: Value) -> Value:

@@ -36,7 +36,7 @@ def split(x: TensorType, indices: TensorType, batch: int) -> tuple[Shape, int, S
 
 
 def locate(x: Any, indices: Any, batch: int) -> tuple[tuple[Any, ...], Any]:
-    """NumPy: index arrays [b.., n..] into x's leading axes (clipped), and which were inside."""
+    """NumPy: index arrays [b.., n..] into x's leading axes, clipped, and which were inside."""
     k = indices.shape[-1]
     lead = np.indices(indices.shape[:-1], sparse=True)[:batch]
     ok = np.ones(indices.shape[:-1], np.bool_)
@@ -45,7 +45,7 @@ def locate(x: Any, indices: Any, batch: int) -> tuple[tuple[Any, ...], Any]:
         size, i = x.shape[batch + j], indices[..., j]
         ok &= (i >= 0) & (i < size)
         at.append(np.clip(i, 0, max(size - 1, 0)).astype(np.int64))
-    return (*lead, *at), ok
+    return tuple(np.broadcast_arrays(*lead, *at, ok)[:-1]), ok
 
 
 def outside(x: Any, indices: Any, ok: Any, batch: int) -> EvalError:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import dims
-from ..autodiff import differentiable, gradients, inline, live, varied, vector_jacobian
+from ..autodiff import differentiable, gradients, inline, live, symbols_of, varied, vector_jacobian
 from ..core import Function, Instr, Op, Value
 from ..types import TensorType
+from .base import substituted_function
 from .loop_sums import Late, depending, late_terms
 
 # Ops whose results are kept rather than computed again: more than a few operations an element, or
@@ -39,7 +40,7 @@ def cond_gradient(
     then, some = vector_jacobian(b, op.then, wrt, towards)
     otherwise, others = vector_jacobian(b, op.otherwise, wrt, towards)
     kept = [n for n in range(len(wrt)) if some[n] or others[n]]
-    branches = [_only(f, kept) for f in (then, otherwise)]
+    branches = [_with_fresh_symbols(b, _only(f, kept)) for f in (then, otherwise)]
     out: list[Value | None] = [None] * len(operands)
     if not kept:
         return tuple(out)
@@ -179,7 +180,9 @@ class _Backward:
         self.elements = [i for i in plan.elements if found[i] is not None]
         next_cots = [inner.const(0, self.params[i]) if found[i] is None else found[i]
                      for i in plan.carried]
-        sums = self.sum_invariants(inner, {i: g for i in plan.invariants if (g := found[i])})
+        sums = self.sum_invariants(
+            inner, {i: found[i] for i in plan.invariants if found[i] is not None}
+        )
         self.results: list[Value] = [*next_cots, *sums, *(found[i] for i in self.elements)]
         self.choose(inner.instrs)
 
@@ -219,8 +222,19 @@ class _Backward:
         reverse = [i for i in live(instrs, [*self.results, *wanted]) if i not in copied]
         again: set[Instr] = set()
         self.kept: dict[Value, None] = {}
-        stack = [*(v for i in reverse for v in i.operands), *self.results, *wanted]
         seen: set[Value] = set()
+        stack: list[Value] = [*self.results, *wanted]
+
+        def visit(i: Instr) -> None:
+            """What i uses is needed, and so are the loops that define the sizes it speaks of."""
+            stack.extend(i.operands)
+            if self.own:
+                sizes = symbols_of(i)
+                stack.extend(r for c in self.copied for s, n in c.op.defines()
+                             if s in sizes for r in c.results[n : n + 1])
+
+        for i in reverse:
+            visit(i)
         while stack:
             v = stack.pop()
             if v in seen:
@@ -230,11 +244,11 @@ class _Backward:
             if instr is None:
                 if v in self.params[: self.op.carried]:
                     self.kept[v] = None
-            elif _worth_keeping(instr.op, v, self.own):
+            elif _worth_keeping(instr, v, self.own):
                 self.kept[v] = None
-            else:
+            elif instr not in again:
                 again.add(instr)
-                stack.extend(instr.operands)
+                visit(instr)
         order = {v: n for n, v in enumerate((*self.params, *producer))}
         self.kept = dict.fromkeys(sorted(self.kept, key=lambda v: order[v]))
         elements = self.params[self.op.carried : self.op.carried + self.op.xs]
@@ -245,9 +259,11 @@ class _Backward:
         self.used = {v for i in self.instrs for v in i.operands} | set(self.results)
 
 
-def _worth_keeping(op: Op, v: Value, own: set[str]) -> bool:
-    """Whether v is rather stacked than computed again."""
-    return (op.name in EXPENSIVE or op.effects) and _stackable(v, own)
+def _worth_keeping(instr: Instr, v: Value, own: set[str]) -> bool:
+    """Whether v is rather stacked than computed again. What says a size is computed where it is."""
+    op = instr.op
+    says = any(v is instr.results[n] for _, n in op.defines())
+    return (op.name in EXPENSIVE or op.effects) and _stackable(v, own) and not says
 
 
 def _stackable(v: Value, own: set[str]) -> bool:
@@ -305,6 +321,7 @@ def _emit_reverse(
     body.take(back.y_cots, y_gs)
     body.take([back.params[i] for i in fixed], [operands[i] for i in fixed])
     f = _copy(f"{op.body.name}_grad", body.params, back.instrs, back.results)
+    f = _with_fresh_symbols(b, f)
     return b.scan(  # type: ignore[no-any-return]
         *body.operands, body=f, carried=len(start), xs=len(kept) + len(xs) + len(plan.ys),
         trip=op.trip, reverse=not op.reverse,
@@ -340,6 +357,14 @@ def _copy(
         for i in instrs
     )
     return Function(name, ins, body, tuple(env[r] for r in results))
+
+
+def _with_fresh_symbols(b: Any, f: Function) -> Function:
+    """f, defining symbols that nothing else defines: its loops were copied from elsewhere."""
+    names = sorted({name for i in f.walk() for name, _ in i.op.defines()})
+    if not names:
+        return f
+    return substituted_function(f, {n: b.fresh_symbol(n.rstrip("0123456789")) for n in names})
 
 
 def _quiet(op: Op) -> Op:

@@ -61,10 +61,9 @@ class Scatter(Op):
         if self.bounds == "check" and not ok.all():
             raise outside(x, indices, ok, self.batch)
         out, dt = x.copy(), dtype(x.dtype)
-        whole = np.broadcast_arrays(*at, ok)[:-1] if at else []
         for n in np.ndindex(ok.shape):
             if ok[n]:
-                here = tuple(int(a[n]) for a in whole)
+                here = tuple(int(a[n]) for a in at)
                 new = updates[n]
                 if self.op != "set":
                     old = numeric.wide(out[here])

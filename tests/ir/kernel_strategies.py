@@ -160,4 +160,4 @@ def loop_kernels(draw: Any) -> form.LoopKernel:
     phases = tuple(
         form.Phase(_block(draw, Maker(draw, [x, y, s], []), 3), draw(st.sampled_from([1, 128])))
         for _ in range(draw(st.integers(1, 2))))
-    return form.LoopKernel("k/1", (x,), (y,), (s,), phases, "cuda", 'a "note"')
+    return form.LoopKernel("k/1", (x,), (y,), (s,), phases, "cuda", 'a "note"', ((y, s),))

@@ -75,8 +75,11 @@ class Same:
             return False
         if not self.exprs(form.own_exprs(a), form.own_exprs(b)):
             return False
-        if isinstance(a, form.For | form.Let) and not self.expr(a.var, b.var):
-            return False
+        if isinstance(a, form.For | form.Let):
+            self.map.pop(a.var, None)  # a variable may be bound again where its scope has ended
+            self.known.clear()
+            if not self.expr(a.var, b.var):
+                return False
         if isinstance(a, form.For) and (a.kind, a.width) != (b.kind, b.width):
             return False
         return all(map(self.stmts, form.children(a), form.children(b)))
@@ -88,7 +91,9 @@ class Same:
             if not self.buffer(x, y):
                 return False
         if isinstance(a, form.LoopKernel):
-            return ((a.target, a.note, len(a.phases)) == (b.target, b.note, len(b.phases))
+            same = all(map(self.pair, sum(a.inplace, ()), sum(b.inplace, ())))
+            return (same and len(a.inplace) == len(b.inplace)
+                    and (a.target, a.note, len(a.phases)) == (b.target, b.note, len(b.phases))
                     and all(map(self.buffer, a.scratch, b.scratch))
                     and all(p.threads == q.threads and self.stmts(p.body, q.body)
                             for p, q in zip(a.phases, b.phases, strict=True)))

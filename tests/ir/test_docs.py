@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from flowc.ir import interpreter, parser, printer, verifier
 from flowc.ir.datatext import DataScanner, literal_text
 from flowc.ir.kernel.parse import parse_kernel

@@ -162,3 +162,17 @@ def test_symbols_are_bound_and_checked() -> None:
                      "  stage y[i<N]: f32 = x[i] * w[i]\n}")
     with pytest.raises(KernelError, match=r"input w: f32\[N\], here \[4\], got \[5\]"):
         run_kernel(k, [np.zeros(4, np.float32), np.zeros(5, np.float32)])
+
+
+@pytest.mark.parametrize(("index", "works"), [("i", True), ("3 - i", False)])
+def test_updates_in_place(index: str, works: bool) -> None:
+    k = parse_kernel("loops @k (x: f32[4]) -> (y: f32[4]) inplace(y=x) {\n"
+                     f"  phase {{ for i < 4 parallel {{ y[i] = x[{index}] * f32(2.0) }} }}\n}}")
+    x = np.arange(4, dtype=np.float32)
+    want = 2 * (x if works else x[::-1])
+    np.testing.assert_array_equal(run_kernel(k, [x])[0], want)
+    if works:
+        np.testing.assert_array_equal(run_kernel(k, [x], alias=True)[0], want)
+    else:
+        with pytest.raises(KernelError, match="two iterations touch"):
+            run_kernel(k, [x], alias=True)

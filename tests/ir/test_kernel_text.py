@@ -9,11 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowc.ir import dims
+from flowc.ir.core import IRError
 from flowc.ir.dtypes import f32
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel import form
 from flowc.ir.kernel.parse import ParseError, parse_kernel
 from flowc.ir.kernel.text import print_kernel
+from flowc.ir.kernel.verify import verify_kernel
 
 from .kernel_strategies import kernels, loop_kernels
 from .same import same_kernel
@@ -140,5 +142,5 @@ def test_bombs(text: str) -> None:
 def test_mutants_are_read_or_refused(k: form.Kernel, at: int, cut: int, put: str) -> None:
     text = print_kernel(k)
     at %= len(text)
-    with contextlib.suppress(ParseError):
-        parse_kernel(text[:at] + put + text[at + cut :])
+    with contextlib.suppress(IRError):  # ParseError is one
+        verify_kernel(parse_kernel(text[:at] + put + text[at + cut :]))

@@ -287,6 +287,41 @@ def test_a_loop_that_keeps_nothing_counts_its_trips() -> None:
         np.testing.assert_array_equal(got, np.full(3, 2.0**trips))
 
 
+def test_an_inner_loop_that_keeps_nothing() -> None:
+    """The reverse inner loop needs only the number of rounds: the loop that tells it stays."""
+    def outer(b: Builder, i: Value, x: Value) -> list[Value]:
+        return [counted(b, [x], i, [], lambda b, j, x: [b.add(x, x)])[0]]
+
+    b = Builder()
+    x, n = b.param(VECTOR), b.param(COUNT)
+    y = counted(b, [x], n, [], outer)[0]
+    (g,) = gradients(b, [b.mul(y, y)], [x])
+    (h,) = gradients(b, [g], [x])
+    f = b.finish([g, h])
+    verifier.verify(f)
+    for rounds in (0, 1, 4):
+        scale = 4.0 ** sum(range(rounds))  # (2^(0+1+…))²
+        first, second = interpreter.run(f, [np.full(3, 0.5), np.array(rounds, np.int32)])
+        np.testing.assert_array_equal(first, np.full(3, scale))
+        np.testing.assert_array_equal(second, np.full(3, 2 * scale))
+
+
+def test_symbols_of_nested_loops_differ() -> None:
+    """No symbol is defined twice, not even in functions side by side: the plan has one of each."""
+    b = Builder()
+    x, w, n = b.param(VECTOR), b.param(MATRIX), b.param(COUNT)
+    y = total(b, nested(b, x, w, n))
+    for _ in range(2):
+        (g,) = gradients(b, [y], [x])
+        assert g is not None
+        y = total(b, b.mul(g, g))
+
+    f = b.finish([y])
+    defined = [s for i in f.walk() for s, _ in i.op.defines()]
+    assert len(defined) >= 4
+    assert len(set(defined)) == len(defined)
+
+
 def test_gradients_of_two_loops_in_a_row() -> None:
     """Each has its own trip count, with its own symbol."""
     b = Builder()

@@ -298,7 +298,7 @@ CALLBACKS = function(
   %v = load i64, ptr %s2
 {buffer("%o", 0)}
   store i64 %v, ptr %o
-  %bad = call ptr %grow(ptr %ctx, i32 99, i64 8)
+  %bad = call ptr %grow(ptr %ctx, i32 100000, i64 8)
   %isbad = icmp ne ptr %bad, null
   br i1 %isbad, label %memory, label %call
 memory:

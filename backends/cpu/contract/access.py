@@ -37,9 +37,23 @@ def is_plain(e: Expr) -> bool:
     return e.op == "load" and ex.load_parts(e)[2] is None
 
 
+def is_bare(e: Expr) -> bool:
+    """One load without a predicate or a conversion."""
+    return e.op == "load" and is_plain(e)
+
+
 def is_guarded(e: Expr) -> bool:
     """Whether some load has a predicate."""
     return any(ex.load_parts(x)[2] is not None for x in ex.loads(e))
+
+
+def is_windowed(e: Expr) -> bool:
+    """Whether two variables step through the same memory, so that a copy would be larger."""
+    for x in ex.loads(e):
+        for i in ex.load_parts(x)[1]:
+            if len(variables(i)) > 1 and any(k == 1 for k in ex.linear(i)[0].values()):
+                return True
+    return False
 
 
 def masked(e: Expr, axis: Expr, ok: Expr) -> Expr:

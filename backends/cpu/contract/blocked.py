@@ -1,15 +1,16 @@
-"""The blocked schedule: choose lanes, rows and tiles; pack what needs it; put the loops together."""
+"""The blocked schedule: choose lanes, rows and tiles; pack what needs it; put loops around."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
 from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Buffer, For, LoopKernel, Phase
 
-from .access import FAR, by_stride, is_guarded, is_plain, size, stride
+from .access import FAR, by_stride, is_bare, is_guarded, is_plain, is_windowed, size, stride
 from .cost import Machine, Tile, choose_tile, direct_rows, tile_cycles, work
 from .halo import without_guards
 from .match import Contract, variables
@@ -20,7 +21,7 @@ from .pack import Packed, copied, panels
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Which axis runs over lanes, which over rows of the register tile; the others, and k in order."""
+    """The axes of lanes and of rows of the register tile; the other axes, and k in order."""
 
     lane: Expr
     row: Expr | None
@@ -33,10 +34,11 @@ class Axes:
 def choose_axes(c: Contract, mach: Machine) -> Axes:
     """The cheapest pair of lane and row axes."""
     best: tuple[float, Axes] | None = None
-    for lane in reversed(c.axes):
-        for row in (*(v for v in reversed(c.axes) if v is not lane), None):
-            if row is None and len(c.axes) > 1:
-                continue
+    rounded = set() if c.exists is None else variables(c.exists)
+    pinned = {v for e in c.limits.values() for v in variables(e)}  # around the loops over k
+    free = [v for v in reversed(c.axes) if v not in pinned]
+    for lane in (v for v in free if v not in rounded):
+        for row in [v for v in free if v is not lane] or [None]:
             rows: Dim = 1 if row is None else row.attr.extent
             t = choose_tile(rows, lane.attr.extent, mach.lanes(c.acc), mach, _collide(c, lane, row))
             price = _price(c, lane, row, t)
@@ -70,6 +72,8 @@ def _price(c: Contract, lane: Expr, row: Expr | None, t: Tile) -> float:
     if row is not None and isinstance(row.attr.extent, int):
         tiles = -(-row.attr.extent // mr)
         cycles *= 1 + 0.3 * (tiles * mr / max(1, row.attr.extent) - 1)
+    elif row is not None:
+        cycles *= 1.08  # rows may be few
     depth = max(1.0, work(*(v.attr.extent for v in c.k)))
     out = max(stride(c.stage.out[c.at], lane), 1)
     cycles += (0.1 if out == 1 else 2.0) / depth
@@ -114,7 +118,7 @@ def blocked(
 ) -> LoopKernel:
     """A register-tiled schedule; always applies.
 
-    pack: whether the lane factor may be copied; few: whether a symbolic number of rows may be small.
+    pack: whether the lane factor may be copied; few: whether symbolic rows may be few.
     """
     d = Draft(c, ax, mach, [], [], [], may_pack=pack, few=few)
     for side in ("a", "b"):
@@ -124,10 +128,9 @@ def blocked(
     ax = d.ax = replace(d.ax, k=_order_k(d))
     rows: Dim = 1 if ax.row is None else ax.row.attr.extent
     deep = dims.product(tuple(v.attr.extent for v in ax.k))
-    depth = work(deep)
     n = nest(ax.outer, rows, ax.lane.attr.extent, deep, ax.tile, share=48)
-    ko = _blocked_axes(d, depth)
-    d.phases.append(Phase(_main(d, n, ko)))
+    _split_long(d)
+    d.phases.append(Phase(_main(d, n)))
     t = ax.tile
     note = f"contract {t.mr}x{t.nr}" + "".join(f", {x}" for x in d.notes)
     k = c.kernel
@@ -141,8 +144,10 @@ def _factor(d: Draft, side: str) -> Expr:
 def _remove_guards(d: Draft, side: str) -> None:
     e = _factor(d, side)
     used = variables(e)
-    if not is_guarded(e) or (d.ax.lane in used and d.ax.row not in used and d.may_pack):
+    if d.ax.lane in used and d.ax.row not in used and d.may_pack:
         return  # the lane factor loses its guards when it is packed
+    if not is_guarded(e) and (is_bare(e) or not is_windowed(e)):
+        return
     p = without_guards(e, side + "pad", (*d.c.axes, *d.c.k), d.ax.lane, d.mach.lanes(e.dtype))
     if p is not None:
         d.take(side, p, "padded")
@@ -154,10 +159,8 @@ def _prepare(d: Draft, side: str) -> None:
     used = variables(e)
     in_rows = ax.row is not None and ax.row in used
     if ax.lane not in used:
-        if not is_plain(e) and not is_guarded(e):
+        if not is_bare(e) and not is_guarded(e) and not is_windowed(e):
             order = by_stride(tuple(v for v in (*d.c.axes, *d.c.k) if v in used), e)
-            if _windowed(e):
-                return
             d.take(side, copied(e, side + "row", order, d.mach.lanes(e.dtype)), "copied")
         return
     if in_rows:
@@ -186,62 +189,74 @@ def place_rows(ax: Axes, e: Expr) -> int:
     return direct_rows(work(*extents) * e.dtype.size, step)
 
 
-def _windowed(e: Expr) -> bool:
-    """Whether two variables step through the same memory, so that a copy would be larger."""
-    for x in ex.loads(e):
-        for i in ex.load_parts(x)[1]:
-            if len(variables(i)) > 1 and any(k == 1 for k in ex.linear(i)[0].values()):
-                return True
-    return False
-
-
 def _order_k(d: Draft) -> tuple[Expr, ...]:
     """k as the row factor runs through memory; what is only in one factor goes outside."""
     factor = d.c.b if d.ax.lane in variables(d.c.a) else d.c.a
     return by_stride(d.ax.k, factor) if stride(factor, d.ax.lane) < FAR else d.ax.k
 
 
-def _blocked_axes(d: Draft, depth: float) -> int:
-    """How many outer axes of k go around the tiles, partial sums waiting in memory."""
-    ax = d.ax
-    row = (ax.tile.mr + ax.tile.nr) * d.c.acc.size
-    if len(ax.k) < 2 or depth * row <= d.mach.l2 // 4:
-        return 0
-    inner = work(*(v.attr.extent for v in ax.k[1:]))
-    return 1 if inner >= 32 else 0
+K_BLOCK = 1024  # steps of a long axis of k between two visits of the partial sums
 
 
-def _main(d: Draft, n: Nest, ko: int) -> Block:
+def _split_long(d: Draft) -> None:
+    """One long axis of k in two, the outer one going around the tiles."""
     ax, c = d.ax, d.c
-    lanes = d.lane_masks
-    if not ko:
-        m = Micro(c, ax.row, ax.lane, ax.k, lanes)
+    if len(ax.k) != 1 or ax.k[0] in c.limits:
+        return
+    (k,) = ax.k
+    extent = k.attr.extent
+    if isinstance(extent, int) and extent < 4 * K_BLOCK:
+        return
+    count = dims.ceildiv(extent, K_BLOCK)
+    kb, kk = ex.var(k.attr.name + "b", count), ex.var(k.attr.name, K_BLOCK)
+    env = {k: kb * K_BLOCK + kk}
+    left = ex.imin(K_BLOCK, ex.index(extent) - kb * K_BLOCK)
+    d.c = replace(c, a=ex.substitute(c.a, env), b=ex.substitute(c.b, env), k=(kb, kk),
+                  limits={**c.limits, kk: left})
+    d.ax = replace(ax, k=(kb, kk))
+
+
+def _is_blocked(d: Draft) -> bool:
+    """Whether the outermost axis of k goes around the tiles, partial sums waiting in memory."""
+    ax = d.ax
+    if len(ax.k) < 2 or ax.k[0] in d.c.limits:
+        return False
+    if ax.k[1] in d.c.limits:  # made by `_split_long`
+        return len(ax.k) == 2 and ax.k[1].attr.extent == K_BLOCK
+    depth = work(*(v.attr.extent for v in ax.k))
+    row = (ax.tile.mr + ax.tile.nr) * d.c.acc.size
+    inner = work(*(v.attr.extent for v in ax.k[1:]))
+    return depth * row > d.mach.l2 // 4 and inner >= 32
+
+
+def _main(d: Draft, n: Nest) -> Block:
+    ax, c = d.ax, d.c
+    if not _is_blocked(d):
+        m = Micro(c, ax.row, ax.lane, ax.k, d.lane_masks)
         return n.phase(lambda s, lg, rg: s.tiles(m.tile, lg, rg))
-    into = _partial_sums(d)
-    m = Micro(c, ax.row, ax.lane, ax.k[ko:], lanes, into)
-    d.notes.append(f"k by {ax.k[0].attr.name}")
+    k, inner = ax.k[0], ax.k[1]
+    blocks = dims.maximum(1, k.attr.extent)  # even an empty sum is written once
+    if blocks != k.attr.extent:
+        none = ex.index(dims.mul(k.attr.extent, inner.attr.extent))
+        block = ex.var(k.attr.name, blocks)
+        a, b = (ex.substitute(e, {k: block}) for e in (c.a, c.b))
+        count = ex.substitute(ex.imin(c.count(inner), none), {k: block})
+        c = replace(c, a=a, b=b, limits={**c.limits, inner: count})
+        k = block
+    d.notes.append(f"k by {k.attr.name}")
+    m = Micro(c, ax.row, ax.lane, ax.k[1:], d.lane_masks, _partial_sums(d), k, ex.index(blocks))
 
     def body(s: Nest, lg: Expr | None, rg: Expr | None) -> Block:
-        sums = s.tiles(m.tile, lg, rg)
-        for v in reversed(ax.k[:ko]):
-            sums = (For(v, c.count(v), "serial", sums),)
-        last = () if _in_place(c, into) else s.tiles(m.flush, lg, rg)
-        return (*s.tiles(m.zero, lg, rg), *sums, *last)
+        return (For(k, ex.index(blocks), "serial", s.tiles(m.tile, lg, rg)),)
 
     return n.phase(body)
-
-
-def _in_place(c: Contract, into: Buffer) -> bool:
-    return into is c.stage.out and not c.epilogue
 
 
 def _partial_sums(d: Draft) -> Buffer:
     """Where partial sums wait: the result itself where it is nothing but the sum."""
     c = d.c
-    if c.value is c.total and c.stage.out in c.kernel.outputs:
+    if c.value is c.total and c.stage.out in c.kernel.outputs and not c.epilogue:
         return c.stage.out
     buf = Buffer("sums", c.acc, c.stage.out.shape)
     d.scratch.append(buf)
     return buf
-
-

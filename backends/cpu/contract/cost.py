@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from flowc.ir import dims
@@ -59,7 +59,7 @@ def tile_cycles(mr: int, nv: int) -> float:
     return max(fma, loads, 4.0) + 0.4 + 0.02 * mr + (0.03 * (mr - 8) if mr > 8 else 0.0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _shapes(registers: int) -> tuple[tuple[int, int], ...]:
     """Tiles that fit: accumulators, a row of b, one broadcast."""
     return tuple(
@@ -125,9 +125,9 @@ FITS = 512 << 10  # bytes of the lane factor that are read in place at full spee
 def direct_rows(nbytes: float, step: int) -> int:
     """Up to how many rows of the result reading the lane factor in place beats packing it.
 
-    nbytes: its size; step: bytes between its rows. Measured on Zen 4 (256x1024 … 3136x1024): packing
-    costs some 1.2 cycles an element, reading in place a tenth of the arithmetic, and the more the
-    further its rows are apart.
+    nbytes: its size; step: bytes between its rows. Measured on Zen 4 (256x1024 … 3136x1024):
+    packing costs some 1.2 cycles an element, reading in place a tenth of the arithmetic, and the
+    more the further its rows are apart.
     """
     if nbytes <= FITS and not (step % 1024 == 0 and nbytes >= step * 512):
         return 1 << 62

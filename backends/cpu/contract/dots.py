@@ -25,7 +25,7 @@ VECTORS = 2  # of partial sums for each result: 8 chains with 4 rows cover the l
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """k axis of the lanes, axis of the rows (None: one result), other axes, rows and lanes of a tile."""
+    """Axis of k for the lanes, axis of the rows (None: one result), the others; the tile."""
 
     lane: Expr
     row: Expr | None
@@ -37,6 +37,8 @@ class Plan:
 
 def plan(c: Contract, mach: Machine) -> Plan | None:
     """Whether some axis of k is contiguous in both factors, and which axis makes rows."""
+    if c.exists is not None:
+        return None
     both = [v for v in c.k if stride(c.a, v) == 1 and stride(c.b, v) == 1
             and v not in c.limits]
     if not both:
@@ -102,7 +104,8 @@ class _Dots:
         step = VECTORS * self.p.w
         count = dims.floordiv(self.p.lane.attr.extent, step)
         kb = ex.var("kb", count)
-        body = self._lanes(VECTORS, lambda _, col: self._products(at, acc, kb * step + col, col, None))
+        body = self._lanes(VECTORS, lambda _, col: self._products(
+            at, acc, kb * step + col, col, None))
         return (For(kb, ex.index(count), "serial", body),) if count != 0 else ()
 
     def _tail(self, at: Place, acc: Buffer) -> Block:

@@ -1,8 +1,8 @@
 """Guards removed from a factor: a copy in which what lies outside is 0.
 
-A convolution reads ``x[n, y·s + ky·d − p, …]`` under a predicate. Here y and ky meet in one linear form;
-the copy is indexed by that form, so each element is tested (and its prologue computed) once, and the
-micro-kernel reads with no tests at all.
+A convolution reads ``x[n, y·s + ky·d − p, …]`` under a predicate. Here y and ky meet in one linear
+form; the copy is indexed by that form, so each element is tested (and its prologue computed) once,
+and the micro-kernel reads with no tests at all.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Recognise a contract: a sum of products, by the shape of its computation.
 
-The axes of the result and of the sum are classified by which factor depends on them: *batch* (both),
-*m* (only a), *n* (only b), *k* (summed). Axes of extent 1 are dropped; an axis that the factors read as
-``v // d`` and ``v % d`` (groups, merged heads) is split in two, so that what remains is affine.
+The axes of the result and of the sum are classified by which factor depends on them: *batch*
+(both), *m* (only a), *n* (only b), *k* (summed). Axes of extent 1 are dropped; an axis that the
+factors read as ``v // d`` and ``v % d`` (groups, merged heads) is split in two, so that what
+remains is affine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Contract:
 
     at: the indices of the stage's out in terms of the axes; total: stands for the sum in `value`;
     casts: conversions of each product, innermost first; epilogue: stages over the same domain;
-    limits: how far an axis of k really goes, where that depends on other axes.
+    limits: how far an axis of k really goes, where that depends on other axes; exists: whether
+    an element of the result does, where axes were rounded up.
     """
 
     kernel: Kernel
@@ -42,6 +44,7 @@ class Contract:
     casts: tuple[DType, ...] = ()
     epilogue: tuple[Stage, ...] = ()
     limits: Mapping[Expr, Expr] = field(default_factory=dict)
+    exists: Expr | None = None
 
     @property
     def axes(self) -> tuple[Expr, ...]:

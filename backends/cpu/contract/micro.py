@@ -1,4 +1,4 @@
-"""The micro-kernel: a register tile of accumulators, the loops over k around it, and the write-back.
+"""The micro-kernel: a register tile of accumulators, loops over k around it, the write-back.
 
 Every element of the result is one chain of fused multiply-adds over k in a fixed order, begun at 0,
 whichever tile it falls in: its bits do not depend on its place or on the number of rows.
@@ -6,17 +6,19 @@ whichever tile it falls in: its bits do not depend on its place or on the number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Alloc, Buffer, For, If, Kind, Let, Stmt, Store
+from flowc.ir.kernel.patterns import cost
 
 from .access import masked
 from .match import Contract, variables
 
 Block = tuple[Stmt, ...]
+UNROLLED_WORK = 600  # instructions of a write-back up to which it is unrolled over the tile
 Body = Callable[[Expr, Expr], Block]
 
 
@@ -57,8 +59,9 @@ class Micro:
     lane: Expr
     k: tuple[Expr, ...]
     lane_masks: bool = False  # loads along the lane axis need masks in partial tiles
-    into: Buffer | None = None  # partial sums are added to this buffer, else written back
-    unroll: Mapping[Expr, int] = field(default_factory=dict)
+    into: Buffer | None = None  # where sums wait between blocks of k; the block's index and count:
+    block: Expr = field(default_factory=lambda: ex.index(0))
+    blocks: Expr = field(default_factory=lambda: ex.index(1))
 
     # ---- iteration over a tile
 
@@ -121,7 +124,11 @@ class Micro:
         def first(row: Expr, lane: Expr) -> Expr:
             if self.into is None:
                 return ex.const(0, acc.dtype)
-            return self.into.at(self.where(row, lane), None if p.stop is None else lane < p.stop)
+            ok = ex.compare("gt", self.block, ex.index(0))
+            if self.c.exists is not None:
+                ok = ok & self.at(self.c.exists, row, lane)
+            at = self.where(row, lane)
+            return self.into.at(at, ok if p.stop is None else ok & (lane < p.stop))
 
         return self.each_row(p, lambda row, i: self.each_lane(
             p, lambda lane, col: (Store(acc, (i, col), first(row, lane)),)))
@@ -188,47 +195,46 @@ class Micro:
         return (For(v, ex.index(p.nv), "unroll", body),) if p.nv > 1 else body
 
     def _end(self, p: Place, acc: Buffer) -> Block:
-        if p.lanes is None or isinstance(ex.is_const_index(p.lanes), int):
-            return self.each_row(p, lambda row, i: self.live_lanes(
-                p, lambda lane, col: self.finish(row, lane, acc[(i, col)])), guard=True)
-        # how many lanes exist is known at run time only: through memory
+        done = self._store(p, acc, self.write_back)
+        into = self.into
+        if into is None:
+            return done
+        wait = self._store(p, acc, lambda row, lane, total: (
+            Store(into, self.where(row, lane), total),))
+        if into is self.c.stage.out:
+            return wait
+        return (If(ex.compare("eq", self.block, self.blocks - 1), done, wait),)
+
+    def _store(self, p: Place, acc: Buffer, fn: Callable[[Expr, Expr, Expr], Block]) -> Block:
+        """fn(row, lane, sum) for the rows and lanes that exist."""
+        fixed = p.lanes is None or isinstance(ex.is_const_index(p.lanes), int)
+        if fixed and (fn != self.write_back or self._weight() * p.rows * p.nv <= UNROLLED_WORK):
+            return self.each_row(p, lambda row, i: self._existing(row, self.live_lanes(
+                p, lambda lane, col: fn(row, lane, acc[(i, col)]))), guard=True)
+        # through memory: where lanes exist is known at run time only, or unrolling costs too much
         mem = Buffer("part", acc.dtype, acc.shape, "local")
-        spill = self.each_row(p, lambda _, i: self.each_lane(
+        spill = self._by_number(p, lambda i: self.each_lane(
             p, lambda _, col: (Store(mem, (i, col), acc[(i, col)]),)))
-        j = ex.var("j", p.width)
-        count = p.lanes
-        write = self.each_row(p, lambda row, i: (For(
-            j, count, "vector", self.finish(row, p.lane0 + j, mem[(i, j)]), p.w),), guard=True)
-        return (Alloc(mem, (*spill, *write)),)
+        i, j = ex.var("i", p.rows), ex.var("j", p.width)
+        lanes = ex.index(p.width) if p.lanes is None else p.lanes
+        rows = ex.index(p.rows) if p.clamp is None else ex.imin(p.rows, p.clamp - p.row0)
+        body: Block = (For(j, lanes, "vector", fn(p.row0 + i, p.lane0 + j, mem[(i, j)]), p.w),)
+        body = self._existing(p.row0 + i, body)
+        return (Alloc(mem, (*spill, For(i, rows, "serial", body))),)
 
-    def zero(self, p: Place) -> Block:
-        """Partial sums begin at 0."""
-        into = self.into
-        assert into is not None
-        return self.each_row(p, lambda row, _: self._in_memory(
-            p, lambda lane, _: (Store(into, self.where(row, lane), ex.const(0, into.dtype)),)),
-            guard=True)
+    def _existing(self, row: Expr, body: Block) -> Block:
+        ok = self.c.exists
+        return body if ok is None else (If(self.at(ok, row, None), body),)
 
-    def flush(self, p: Place) -> Block:
-        """Complete partial sums are written back."""
-        into = self.into
-        assert into is not None
-        return self.each_row(p, lambda row, _: self._in_memory(
-            p, lambda lane, _: self.write_back(row, lane, into[self.where(row, lane)])), guard=True)
+    def _by_number(self, p: Place, fn: Callable[[Expr], Block]) -> Block:
+        i = ex.var("i", p.rows)
+        return (For(i, ex.index(p.rows), "unroll", fn(i)),)
 
-    def _in_memory(self, p: Place, fn: Body) -> Block:
-        """fn for the lanes that exist, where no registers are involved."""
-        count = ex.index(p.width) if p.lanes is None else p.lanes
-        j = ex.var("j", p.width)
-        return (For(j, count, "vector", fn(p.lane0 + j, j), p.w),)
+    def _weight(self) -> int:
+        """Rough instructions of the write-back of one vector."""
+        return sum(cost(s.value) for s in self.c.epilogue) + cost(self.c.value)
 
     # ---- write-back
-
-    def finish(self, row: Expr, lane: Expr, total: Expr) -> Block:
-        """What becomes of a finished (or, with `into`, partial) sum."""
-        if self.into is not None:
-            return (Store(self.into, self.where(row, lane), total),)
-        return self.write_back(row, lane, total)
 
     def write_back(self, row: Expr, lane: Expr, total: Expr) -> Block:
         """The stage's value of the sum, then the epilogue; results that are outputs are stored."""
@@ -245,6 +251,5 @@ class Micro:
             val = ex.rewrite(raw, lambda e: made.get(e.attr) if e.op == "load" else None, {})
             made[buf] = ex.let_var(buf.name, buf.dtype)
             out.append(Let(made[buf], val))
-            if buf in outputs:
-                out.append(Store(buf, where, made[buf]))
-        return tuple(out)
+        # stores come last: an output may lie in the memory of an operand read at this index
+        return (*out, *(Store(b, where, v) for b, v in made.items() if b in outputs))

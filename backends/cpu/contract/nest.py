@@ -42,7 +42,7 @@ class Cut:
         self, name: str, at: Expr | None, full: Callable[[Expr], Block],
         tail: Callable[[Expr], Block],
     ) -> Block:
-        """full(n) for the whole pieces of group `at` (None: of all), then the tail if it is there."""
+        """full(n) for the whole pieces of group `at` (None: of all), then the tail, if any."""
         if at is None:
             n = ex.var(name, self.full)
             return (*_counted(n, ex.index(self.full), full(n)), *self._tail(tail))
@@ -77,8 +77,8 @@ def _counted(n: Expr, count: Expr, body: Block) -> Block:
 class Nest:
     """The iteration space of a schedule.
 
-    outer: axes around the tiles, the first `spread` of them in parallel, and then `group` iterations
-    of the next; if all of them are in parallel, lanes and rows may be divided too.
+    outer: axes around the tiles, the first `spread` of them in parallel, and then `group`
+    iterations of the next; if all of them are in parallel, lanes and rows may be divided too.
     """
 
     outer: tuple[Expr, ...]

@@ -1,7 +1,8 @@
 """Transposed convolutions by phases: taps that would meet only inserted zeros are never visited.
 
-The gradient of a convolution of stride d reads its input where ``(y + t − p) mod d = 0``. With y = d·yh + yp,
-the taps that pass are t = d·th + t0(yp): a batch axis yp of d phases, each with its own 1/d of the taps.
+The gradient of a convolution of stride d reads its input where ``(y + t − p) mod d = 0``. With
+y = d·yh + yp, the taps that pass are t = d·th + t0(yp): a batch axis yp of d phases, each with its
+own 1/d of the taps.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def by_phases(c: Contract) -> Contract:
 
 
 def _tests(c: Contract) -> Iterator[tuple[Expr, Expr, Expr, int]]:
-    """(test, result axis, k axis, divisor) of each test ``±t + f(v) mod d = 0`` that can be solved."""
+    """(test, result axis, k axis, d) of each test ``±t + f(v) mod d = 0`` that can be solved."""
     for x in ex.loads(c.a, c.b):
         pred = ex.load_parts(x)[2]
         for test in () if pred is None else conjuncts(pred):
@@ -40,8 +41,14 @@ def _tests(c: Contract) -> Iterator[tuple[Expr, Expr, Expr, int]]:
             k = [v for v in terms if v in c.k and terms[v] in (1, -1)]
             if len(terms) != 2 or len(out) != 1 or len(k) != 1 or not isinstance(d, int):
                 continue
-            if dims.exact_div(out[0].attr.extent, d) is not None:
+            if dims.exact_div(out[0].attr.extent, d) is not None or _others(c, out[0]):
                 yield test, out[0], k[0], d
+
+
+def _others(c: Contract, v: Expr) -> bool:
+    """Whether an axis is left for the lanes when v is rounded up."""
+    rounded = {v} if c.exists is None else {v, *variables(c.exists)}
+    return any(u not in rounded for u in c.axes)
 
 
 def conjuncts(pred: Expr) -> list[Expr]:
@@ -54,7 +61,9 @@ def conjuncts(pred: Expr) -> list[Expr]:
 def _solve(c: Contract, test: Expr, v: Expr, t: Expr, d: int) -> Contract:
     terms, const = ex.linear(test.args[0].args[0])
     sign = 1 if terms[t] == 1 else -1
-    high = ex.var(v.attr.name, dims.exact_div(v.attr.extent, d))
+    extent = v.attr.extent
+    even = dims.exact_div(extent, d) is not None
+    high = ex.var(v.attr.name, dims.ceildiv(extent, d))
     phase = ex.var(v.attr.name + "p", d)
     first = ex.mod((phase * terms[v] + const) * -sign, d)
     taps = t.attr.extent
@@ -63,6 +72,8 @@ def _solve(c: Contract, test: Expr, v: Expr, t: Expr, d: int) -> Contract:
     inside = None if taps % d == 0 else env[t] < ex.index(taps)
 
     def factor(e: Expr) -> Expr:
+        if not even:
+            e = _bounded(e, v)
         out = ex.substitute(_without(e, test), env)
         return out if inside is None or _has(e, test) else masked(out, th, inside)
 
@@ -72,6 +83,10 @@ def _solve(c: Contract, test: Expr, v: Expr, t: Expr, d: int) -> Contract:
     def axes(old: tuple[Expr, ...]) -> tuple[Expr, ...]:
         return tuple(w for u in old for w in swap.get(u, (u,)))
 
+    exists = c.exists if c.exists is None else ex.substitute(c.exists, env)
+    if not even:
+        here = env[v] < ex.index(extent)
+        exists = here if exists is None else exists & here
     a, b = factor(c.a), factor(c.b)
     both = variables(a), variables(b)
     result = axes((*c.batch, *c.m, *c.n))
@@ -81,8 +96,22 @@ def _solve(c: Contract, test: Expr, v: Expr, t: Expr, d: int) -> Contract:
         m=tuple(u for u in result if u in both[0] and u not in both[1]),
         n=tuple(u for u in result if u in both[1] and u not in both[0]),
         at=tuple(ex.substitute(e, env) for e in c.at), value=ex.substitute(c.value, env),
-        limits={**c.limits, th: count},
+        limits={**c.limits, th: count}, exists=exists,
     )
+
+
+def _bounded(e: Expr, v: Expr) -> Expr:
+    """e with bounds tested in all that v indexes: v is about to go beyond its extent."""
+    def step(x: Expr) -> Expr | None:
+        if x.op != "load" or v not in variables(x):
+            return None
+        buf, idx, pred = ex.load_parts(x)
+        for i, n in zip(idx, buf.shape, strict=True):
+            if v in variables(i):
+                inside = (i >= ex.index(0)) & (i < ex.index(n))
+                pred = inside if pred is None else pred & inside
+        return ex.load(buf, idx, pred)
+    return ex.rewrite(e, step, {})
 
 
 def _has(e: Expr, test: Expr) -> bool:

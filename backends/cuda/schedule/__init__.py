@@ -20,9 +20,10 @@ def schedule(kernel: Kernel) -> LoopKernel:
     if "contract" in kinds:
         return schedule_contract(kernel)
     stages = [s for s in kernel.stages if isinstance(s, Stage)]
-    if all(k == "map" for k in kinds) and len({s.out.shape for s in stages}) == 1:
+    one_domain = len({s.out.shape for s in stages}) == 1
+    if one_domain and all(k == "map" for k in kinds):
         return schedule_map(kernel)
-    if kinds[0] == "columns" or not stages[0].axes:
+    if one_domain and (kinds[0] == "columns" or not stages[0].axes):
         return schedule_columns(kernel)
     return schedule_rows(kernel)
 

@@ -46,7 +46,7 @@ class Kit:
         """The float's bits as a signed integer."""
         return ex.bitcast(x, self.i)
 
-    def float(self, x: Expr) -> Expr:
+    def from_bits(self, x: Expr) -> Expr:
         """The float of these bits."""
         return ex.bitcast(x, self.t)
 
@@ -59,7 +59,7 @@ class Kit:
 
     def pow2(self, n: Expr) -> Expr:
         """2ⁿ of an integer n within the normal range."""
-        return self.float(self.shl(n + self.k(self.bias), self.mantissa))
+        return self.from_bits(self.shl(n + self.k(self.bias), self.mantissa))
 
     def nearest(self, x: Expr, factor: float) -> tuple[Expr, Expr]:
         """round(x · factor) as a float and as an integer; below 2^(mantissa − 2)."""
@@ -68,7 +68,7 @@ class Kit:
 
     def integer(self, n: Expr) -> Expr:
         """A small integer as a float: no conversion of 64-bit integers is needed."""
-        return self.float(n + self.bits(self.c(self.magic))) - self.c(self.magic)
+        return self.from_bits(n + self.bits(self.c(self.magic))) - self.c(self.magic)
 
 
 F32 = Kit(dt.f32, dt.i32, 23, 127, 12582912.0)
@@ -103,7 +103,7 @@ def sign_bit(x: Expr) -> Expr:
 def with_sign(magnitude: Expr, sign: Expr) -> Expr:
     """A float ≥ 0 with its sign bit flipped by `sign` (bits as of `sign_bit`)."""
     k = kit(magnitude)
-    return k.float(ex.binary("xor", k.bits(magnitude), sign))
+    return k.from_bits(ex.binary("xor", k.bits(magnitude), sign))
 
 
 def is_infinite(x: Expr) -> Expr:
@@ -140,7 +140,7 @@ def two_product(a: Expr, b: Expr) -> tuple[Expr, Expr]:
     mask = k.k(~((1 << 27) - 1))
 
     def halves(x: Expr) -> tuple[Expr, Expr]:
-        high = k.float(ex.binary("and", k.bits(x), mask))
+        high = k.from_bits(ex.binary("and", k.bits(x), mask))
         return high, x - high
 
     (ah, al), (bh, bl) = halves(a), halves(b)

@@ -26,7 +26,7 @@ def split(x: Expr) -> tuple[Expr, Expr]:
     k = kit(x)
     bits = k.bits(x)
     e = k.shr(bits - k.k(_ROOT_HALF[k.t.name]), k.mantissa)
-    return k.float(bits - k.shl(e, k.mantissa)), e
+    return k.from_bits(bits - k.shl(e, k.mantissa)), e
 
 
 def normal(x: Expr) -> tuple[Expr, Expr]:

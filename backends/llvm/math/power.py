@@ -25,7 +25,7 @@ def _log_pair(x: Expr) -> tuple[Expr, Expr]:
     m, exponent = split(scaled)
     e = F64.integer(exponent) + shift
     f = m - 1.0
-    den, den_low = fast_two_sum(ex.select(m > 1.0, m, F64.c(1.0)), ex.select(m > 1.0, F64.c(1.0), m))
+    den, den_low = two_sum(m, F64.c(1.0))
     s = f / den
     p, p_low = two_product(s, den)
     s_low = (((f - p) - p_low) - s * den_low) / den
@@ -100,7 +100,7 @@ def _signed(x: Expr, y: Expr, magnitude: Expr) -> Expr:
     half = y * 0.5
     odd = whole & ex.compare("ne", ex.unary("round", half), half)
     flip = ex.select(odd, sign_bit(x), F64.k(0))
-    out = F64.float(ex.binary("xor", F64.bits(magnitude), flip))
+    out = F64.from_bits(ex.binary("xor", F64.bits(magnitude), flip))
     bad = (x < 0.0) & (x > float("-inf")) & ex.unary("not", whole) & y.eq(y)
     return ex.select(bad, F64.nan, out)
 

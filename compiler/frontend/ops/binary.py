@@ -123,7 +123,7 @@ def truncatemod(x: Like, y: Like, name: str | None = None) -> Tensor:
     return binary("TruncateMod", "TruncateMod", "fiu", x, y, name)
 
 
-def pow(x: Like, y: Like, name: str | None = None) -> Tensor:  # noqa: A001
+def pow(x: Like, y: Like, name: str | None = None) -> Tensor:
     """x to the power of y."""
     return binary("Pow", "Pow", "fiu", x, y, name)
 

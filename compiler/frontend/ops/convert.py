@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from flowc.ir.core import Value
-
 from .. import dtypes as dt
 from ..dtypes import DType, as_dtype
 from ..expand import Expansion
@@ -56,7 +54,7 @@ def constant(
     t = t or as_dtype(array.dtype)
     array = np.array(array, order="C", copy=True)
     array.flags.writeable = False
-    return apply("Const", [], t, name or "Const", value=array, dtype=t)
+    return apply("Const", [], t, name or "Const", value=array)
 
 
 def _filled(array: Any, shape: TensorShape, verify: bool) -> Any:
@@ -211,7 +209,7 @@ def _converted(value: Any, t: DType | None, name: str | None, preferred: DType |
 def _holds_tensor(value: Any) -> bool:
     kinds = (Tensor, *(k for k, _ in CONVERTERS))
     for v in value:
-        if isinstance(v, kinds) or isinstance(v, (list, tuple)) and _holds_tensor(v):
+        if isinstance(v, kinds) or (isinstance(v, (list, tuple)) and _holds_tensor(v)):
             return True
     return False
 

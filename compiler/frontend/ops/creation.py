@@ -91,7 +91,7 @@ def ones_like(
 # ---- Ranges.
 
 
-def range(  # noqa: A001
+def range(
     start: Like, limit: Like = None, delta: Like = 1, dtype: Any = None, name: str | None = "range"
 ) -> Tensor:
     """start, start + delta, …, below limit; `range(n)` starts at 0."""

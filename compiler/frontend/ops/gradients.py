@@ -43,7 +43,7 @@ def gradients(
     if len(given) != len(outs):
         raise ValueError("Passed different numbers of ys and grad_ys")
     graph = get_default_graph()
-    with graph.name_scope(name or "gradients") as scope:
+    with graph.name_scope(name or "gradients"):
         gys = [None if g is None else convert(g, y.dtype) for g, y in zip(given, outs, strict=True)]
         stops = [_source(x) for x in _list(stop_gradients)] if stop_gradients is not None else []
         found = connected(outs, ins, set(stops))
@@ -52,7 +52,7 @@ def gradients(
         if wanted:
             inputs = [*outs, *(g for g in gys if g is not None), *wanted, *stops]
             op = graph.create_op(
-                "Gradients", inputs, [x.dtype for x in wanted], scope + "grad", ys=len(outs),
+                "Gradients", inputs, [x.dtype for x in wanted], "grad", ys=len(outs),
                 gys=[g is not None for g in gys], xs=len(wanted), stops=len(stops),
             )  # fmt: skip
             results = dict(zip(wanted, op.outputs, strict=True))

@@ -118,6 +118,8 @@ def completed(x: Expansion, a: Value, sizes: Shape) -> Shape:
         if isinstance(total, int) and isinstance(rest, int):
             raise x.fail(f"{a.type} cannot be reshaped to {shape_text(sizes)}")
         missing = dims.floordiv(total, rest)
+        text = f"{a.type} cannot be reshaped to {shape_text(sizes)}"
+        x.agree(dims.mul(missing, rest), total, text)
     return tuple(missing if i in unknown else d for i, d in enumerate(sizes))
 
 
@@ -372,7 +374,10 @@ def _split(x: Expansion, node: Operation, a: Value) -> Any:
         each = dims.exact_div(total, n)
         if each is None and isinstance(total, int):
             raise x.fail(f"axis {axis} of {a.type} does not split into {n} equal parts")
-        each = dims.floordiv(total, n) if each is None else each
+        if each is None:
+            each = dims.floordiv(total, n)
+            text = f"axis {axis} of {a.type} does not split into {n} equal parts"
+            x.agree(dims.mul(each, n), total, text)
         parts: list[Dim] = [each] * n
     else:
         rest = dims.add(total, -sum(s for s in sizes if s >= 0))

@@ -260,7 +260,7 @@ def _flat(items: Any) -> Any:
             yield item.op
 
 
-def tuple(tensors: Any, name: str | None = None, control_inputs: Any = None) -> list[Any]:  # noqa: A001
+def tuple_(tensors: Any, name: str | None = None, control_inputs: Any = None) -> list[Any]:
     """The tensors, each of which waits for all of them to be computed."""
     with get_default_graph().name_scope(name or "tuple"):
         gate = [t.op for t in tensors if t is not None] + list(control_inputs or ())

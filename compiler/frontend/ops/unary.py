@@ -86,7 +86,7 @@ invert = _make("Invert", "not", "iu", "All bits flipped.", differentiable=False)
 _abs = _make("Abs", "abs", "fi", "|x|.")
 
 
-def abs(x: Like, name: str | None = None) -> Tensor:  # noqa: A001
+def abs(x: Like, name: str | None = None) -> Tensor:
     """|x|."""
     with scope(name, "Abs") as s:
         t = convert(x, name="x")
@@ -96,7 +96,7 @@ def abs(x: Like, name: str | None = None) -> Tensor:  # noqa: A001
         return apply("Abs", [t], t.dtype, s)
 
 
-def round(x: Like, name: str | None = None) -> Tensor:  # noqa: A001
+def round(x: Like, name: str | None = None) -> Tensor:
     """The nearest integer, half to even."""
     with scope(name, "Round") as s:
         t = convert(x, name="x")

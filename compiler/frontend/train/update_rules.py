@@ -82,7 +82,7 @@ class Scalar:
         return Scalar(self.x, self.x.b.neg(self.v))
 
 
-def Number(x: Expansion) -> Callable[[Value], Scalar]:  # noqa: N802
+def Number(x: Expansion) -> Callable[[Value], Scalar]:
     """Wraps values for formulas."""
     return lambda v: Scalar(x, v)
 

@@ -12,6 +12,7 @@ from flowc.ir.dtypes import dtype
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.compute import Compute
 from flowc.ir.kernel.form import Buffer, Kernel
+from flowc.ir.kernel.verify import verify_kernel
 from flowc.ir.ops.conv import Conv, bounds_guard
 from flowc.ir.ops.dot import Dot
 from flowc.ir.types import TensorType
@@ -21,7 +22,9 @@ from .contract_native import Native, aligned
 MATMUL = (((1,), (0,)), ((), ()))
 
 
-def dot(sa: Any, sb: Any, contract: Any = MATMUL[0], batch: Any = MATMUL[1], dt: str = "f32") -> Kernel:
+def dot(
+    sa: Any, sb: Any, contract: Any = MATMUL[0], batch: Any = MATMUL[1], dt: str = "f32"
+) -> Kernel:
     """The kernel of one `dot`."""
     k, a, b = Compute(), Buffer("a", dtype(dt), sa), Buffer("b", dtype(dt), sb)
     out = Dot(contract=contract, batch=batch).lower(k, a, b)
@@ -99,6 +102,7 @@ def run_all(kernel: Kernel, env: dict[str, int], target: Any = None) -> Any:
     results, kernels = [], []
     for v in schedule(kernel, c, target):
         arrays = dict(inputs)
+        verify_kernel(v.kernel)
         Native(v.kernel, target).prepare(arrays, env)()
         results.append([arrays[o] for o in kernel.outputs])
         kernels.append(v.kernel)

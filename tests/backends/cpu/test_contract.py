@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from flowc.backends.cpu.contract import hoistable, match, schedule
+from flowc.backends.cpu.contract import blocked, hoistable, match, schedule
 from flowc.ir import dims
 from flowc.ir.dtypes import dtype
 from flowc.ir.kernel import expr as ex
@@ -79,7 +80,7 @@ def test_transposed(shape: Any, ta: int, tb: int) -> None:
           lambda a, b: (a.T if ta else a) @ (b.T if tb else b), k)
 
 
-@pytest.mark.parametrize("dt", ["f64", "i32", "u8", "i64"])
+@pytest.mark.parametrize("dt", ["f64", "i32", "u8", "i64", "f16", "bf16"])
 def test_element_types(dt: str) -> None:
     kernel = dot((B, 30), (30, 21), dt=dt)
     inputs, results, _ = run_all(kernel, {"B": 14})
@@ -87,6 +88,10 @@ def test_element_types(dt: str) -> None:
     for (out,) in results:
         if dt == "f64":
             close(out, a @ b, 30)
+        elif dt in ("f16", "bf16"):  # summed in f32, rounded once
+            wide = a.astype(np.float64) @ b.astype(np.float64)
+            eps = 2.0 ** (-8 if dt == "bf16" else -10)
+            assert np.allclose(out.astype(np.float64), wide, rtol=eps, atol=eps)
         else:
             assert (out == (a.astype(np.int64) @ b.astype(np.int64)).astype(out.dtype)).all()
 
@@ -117,7 +122,8 @@ def test_batches() -> None:
           lambda q, k: np.einsum("bthd,bshd->bhts", q, k), 16)
     check(dot((B, 9, 20), (20, 33), ((2,), (0,))), {"B": 4}, np.matmul, 20)
     odd = (((0, 2), (1, 0)), ((1,), (2,)))
-    check(dot((5, 6, 7, 8), (7, 5, 6, 9), *odd), {}, lambda a, b: np.einsum("abcd,caby->bdy", a, b), 35)
+    check(dot((5, 6, 7, 8), (7, 5, 6, 9), *odd), {},
+          lambda a, b: np.einsum("abcd,caby->bdy", a, b), 35)
 
 
 def test_bits_do_not_depend_on_place() -> None:
@@ -183,7 +189,10 @@ def _input_gradient(g: Any, w: Any, xs: Any, s: int, p: int) -> Any:
 
 GRADIENTS = [
     ((12, 12, 1), (5, 5, 1, 32), 1, 2), ((7, 7, 8), (5, 5, 8, 20), 1, 2),
-    ((9, 9, 4), (3, 3, 4, 8), 2, 1), ((8, 8, 4), (3, 3, 4, 8), 3, 1), ((8, 8, 4), (1, 1, 4, 8), 2, 0),
+    ((9, 9, 4), (3, 3, 4, 8), 2, 1), ((8, 8, 4), (3, 3, 4, 8), 3, 1),
+    ((8, 8, 4), (1, 1, 4, 8), 2, 0),
+    ((9, 8, 4), (5, 2, 4, 20), 2, 1), ((7, 7, 4), (4, 4, 4, 8), 3, 0),
+    ((7, 1, 1), (3, 1, 1, 1), 2, 1), ((8, 1, 1), (3, 1, 1, 1), 2, 1),
     ((6, 6, 4), (1, 1, 4, 40), 1, 0),
 ]
 
@@ -213,8 +222,7 @@ def _epilogue(kernel: Kernel, m: Any, n: int, keep_raw: bool) -> tuple[Kernel, B
     i, j, p, q = ex.var("i", m), ex.var("j", n), ex.var("p", m), ex.var("q", n)
     zero = ex.const(0, f32)
     first = Stage(y, (i, j), ex.binary("max", raw[i, j] + bias[j], zero) + res[i, j])
-    second = Stage(z, (p, q), y[p, q] > zero if hasattr(ex.Expr, "__gt__") else ex.compare(
-        "gt", y[p, q], zero))
+    second = Stage(z, (p, q), ex.compare("gt", y[p, q], zero))
     outs = (raw, y, z) if keep_raw else (y, z)
     made = Kernel("k", (*kernel.inputs, bias, res), outs, (*kernel.stages, first, second))
     return made, y, z
@@ -243,6 +251,52 @@ def test_prologue_is_applied_once() -> None:
         lambda i, j: k.reduce("sum", [30], lambda r: ex.unary("neg", a[i, r] * s[r]) * b[r, j]))
     kernel = Kernel("k", (a, s, b), (out,), tuple(k.stages))
     check(kernel, {"B": 9}, lambda x, t, w: (-(x * t)) @ w, 30)
+
+
+def test_blocks_of_k_with_an_epilogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocked, "K_BLOCK", 8)
+    for k, n in ((K, 21), (40, 21)):
+        kernel, _, _ = _epilogue(dot((B, k), (k, n)), B, n, keep_raw=False)
+        inputs, results, kernels = run_all(kernel, {"B": 7, "K": 40})
+        assert all("k by" in x.note for x in kernels)
+        a, b, bias, res = (x.astype(np.float64) for x in inputs)
+        for y, _ in results:
+            close(y, np.maximum(a @ b + bias, 0) + res, 40)
+
+
+def test_costly_epilogue() -> None:
+    base = dot((B, 20), (20, 100))
+    (raw,), f32 = base.outputs, dtype("f32")
+    y = Buffer("y", f32, raw.shape)
+    i, j = ex.var("i", B), ex.var("j", 100)
+    value = raw[i, j]
+    for op in ("tanh", "erf", "sin"):
+        value = ex.unary(op, value) + raw[i, j]
+    kernel = Kernel("k", base.inputs, (y,), (*base.stages, Stage(y, (i, j), value)))
+    inputs, results, _ = run_all(kernel, {"B": 13})
+    x = inputs[0].astype(np.float64) @ inputs[1].astype(np.float64)
+    erf = np.vectorize(math.erf)
+    want = np.sin(erf(np.tanh(x) + x) + x) + x
+    for (out,) in results:
+        assert float(np.abs(out - want).max()) < 2e-5
+
+
+@pytest.mark.parametrize("pads", [((0, 0), (0, 0)), SAME3])
+def test_convolution_of_a_prologue(pads: Any) -> None:
+    op, base = conv((B, 9, 9, 4), (3, 3, 4, 10), pads=pads)
+    (x, w), (s,) = base.inputs, base.stages
+    assert isinstance(s, Stage)
+    shift = Buffer("shift", dtype("f32"), (4,))
+
+    def relu(e: ex.Expr) -> ex.Expr | None:
+        if e.op != "load" or e.attr is not x:
+            return None
+        _, idx, pred = ex.load_parts(e)
+        return ex.binary("max", e + shift.at((idx[-1],), pred), ex.const(0, dtype("f32")))
+
+    stage = Stage(s.out, s.axes, ex.rewrite(s.value, relu, {}))
+    kernel = Kernel("k", (x, shift, w), base.outputs, (stage,))
+    check(kernel, {"B": 2}, lambda a, t, f: op.eval(np.maximum(a + t, 0), f), 36)
 
 
 def test_what_is_no_contract() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from flowc.backends.cpu import codegen, target
 from flowc.backends.llvm import abi
 from flowc.backends.llvm.emit import decode_error

@@ -1,0 +1,97 @@
+"""The GPU backend, emulated: kernels for NVPTX, run on the host by the emulator."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from flowc.ir.kernel.form import Kernel
+from flowc.ir.plan import Program, Variant
+from flowc.runtime import jit
+from flowc.runtime.abi import ABI_VERSION
+from flowc.runtime.errors import InternalError
+
+from ..cpu import codegen
+from ..cpu.target import CpuTarget
+from ..cpu.target import host as host_target
+from ..llvm.emit import Unit
+from . import emulator_ir, ptx
+from .host import SPLIT, program_text
+from .lower import DeviceKernel, digest
+from .retarget import host_text
+from .schedule import schedule
+from .target import CudaTarget
+
+
+@dataclass(frozen=True)
+class CudaEmuBackend:
+    """GPU schedules and device code for `device`, with the emulator on `target` to run them.
+
+    What runs is the device module that `ptx` is made from; see `emulator.py`.
+    """
+
+    device: CudaTarget = field(default_factory=CudaTarget)
+    target: CpuTarget = field(default_factory=host_target)
+    opt_level: int = 1
+
+    name = "cuda-emu"
+
+    def schedule(self, kernel: Kernel) -> tuple[Variant, ...]:
+        """See `backends.base.Backend`."""
+        return (Variant(None, schedule(kernel)),)
+
+    def unit(self) -> Unit:
+        """An empty module for the host function."""
+        return Unit(self.target)
+
+    def stages(self, program: Program, unit: Unit) -> dict[str, Callable[[Any], Any]]:
+        """``ll``: host and device module; ``ptx``, ``cubin``: the device's; ``o``: an object that
+        emulates it."""
+        kernels: list[DeviceKernel] = []
+
+        def generate(_: Any) -> str:
+            text, module = program_text(program, unit, self.device)
+            kernels.extend(module.kernels)
+            return text
+
+        return {
+            "ll": generate,
+            "ptx": lambda ll: ptx.compile_ptx(device_text(ll), self.device).text,
+            "cubin": lambda ll: ptx.assemble(ptx.compile_ptx(device_text(ll), self.device)).image,
+            "o": lambda ll: self._object(ll, kernels),
+        }
+
+    def _object(self, ll: str, kernels: list[DeviceKernel]) -> bytes:
+        """Host module and emulated device module, linked."""
+        host_ir, device = ll.split(SPLIT)
+        emulated = host_text(device, kernels, self.target.triple, False)
+        if not emulated.startswith(f"; emulates sha256:{digest(device)}\n"):
+            raise InternalError("the emulator runs another module than the one given")
+        jit.initialize()
+        llvm.initialize_native_asmparser()
+        machine = self.target.machine(max(1, min(self.opt_level, 2)))
+        module = codegen.parse(host_ir)
+        other = codegen.parse(emulated + emulator_ir.runner_text(self.target.triple))
+        for m in (module, other):
+            m.triple, m.data_layout = self.target.triple, str(machine.target_data)
+        module.link_in(other)
+        codegen.optimize(module, machine, self.opt_level)
+        out: bytes = machine.emit_object(module)
+        return out
+
+    def fingerprint(self) -> str:
+        """Targets, versions, ABI and optimization level, as a hash."""
+        t = self.target
+        parts = (self.name, t.triple, t.cpu, t.features, self.device, llvmlite.__version__,
+                 llvm.llvm_version_info, ABI_VERSION, self.opt_level)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def device_text(ll: str) -> str:
+    """The device module in a program's text."""
+    return ll.split(SPLIT)[1]
