@@ -34,8 +34,10 @@ from ..llvm.emit import Function, Unit
 from ..llvm.lower import lower_phase
 from ..llvm.sizes import Sizes
 
+OPTIMIZED_LAUNCHES = 40
+
 RUN = f"""
-define internal void @flowc_run(ptr %ctx, i64 %chunks, ptr %fn, ptr %args, i32 %kernel) nounwind {{
+define internal void @flowc_run(ptr %ctx, i64 %chunks, ptr %fn, ptr %args, i32 %kernel) nounwind noinline {{
 entry:
   %none = icmp eq ptr %ctx, null
   br i1 %none, label %serial, label %known
@@ -159,8 +161,10 @@ class HostFunction:
     # ---- the entry
 
     def _entry(self) -> None:
+        # A long host function is straight stores and calls: optimizing it takes long for nothing.
+        quick = " noinline optnone" if len(self.kernel_ids) > OPTIMIZED_LAUNCHES else ""
         header = (f"define i32 @{self.p.name}(ptr %ctx, ptr %buffers, ptr %dims, ptr %workspace)"
-                  " nounwind")
+                  f" nounwind{quick}")
         f = self.f = Function(self.unit, header)
         f.entry.append(f"  %args = alloca [{self.words} x i64], align 16")
         f.entry.append("  %flag = alloca i32")

@@ -24,7 +24,7 @@ from ..cpu.target import host
 from ..llvm.abi import footprint
 from ..llvm.emit import decode_error
 from . import emulator_ir as ir
-from .lower import DeviceKernel, DeviceModule, digest, grid_size
+from .lower import DeviceKernel, DeviceModule, digest, grid_size, shared_size
 from .retarget import SHARED, WRITE, host_text, trampoline_name
 from .target import CudaTarget
 
@@ -148,7 +148,7 @@ class Emulated:
 
 def shared_bytes(k: DeviceKernel) -> int:
     """Shared memory of a block, padded."""
-    return -(-sum(n for _, n in k.shared) // 64) * 64
+    return -(-shared_size(k.shared) // 64) * 64
 
 
 def scratch_bytes(k: DeviceKernel) -> int:

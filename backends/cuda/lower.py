@@ -73,6 +73,11 @@ class DeviceKernel:
         return len(self.params) + len(self.symbols) + self.checked
 
 
+def shared_size(shared: Iterable[tuple[str, int]]) -> int:
+    """Bytes of shared buffers that lie one after the other, each at a multiple of 16."""
+    return sum(-(-n // 16) * 16 for _, n in shared)
+
+
 @dataclass
 class DeviceModule:
     """A device module under construction. `sites`: the unit whose error sites it shares, if any."""
@@ -146,7 +151,7 @@ def lower_phase(
     text = _fmod_calls(fn.text())
     unit.functions.append(text)
     shared = tuple(lowerer.shared)
-    used = sum(n for _, n in shared)
+    used = shared_size(shared)
     if used > SHARED_BYTES:
         raise InternalError(f"{kernel.name} needs {used} bytes of shared memory a block")
     return DeviceKernel(
@@ -291,7 +296,7 @@ class CudaLowerer(Lowerer):
             raise InternalError(f"shared buffer {b} of a size that is not constant")
         hint = re.sub(r"\W", "_", b.name, flags=re.ASCII)
         symbol = f"@{self.name}_{hint}_{len(self.shared)}_s"
-        self.shared.append((symbol, -(-size // 16) * 16))
+        self.shared.append((symbol, size))
         text = f"{symbol} = internal addrspace(3) global [{size} x i8] undef, align 16"
         self.fn.unit.globals.append(text)
         return Place(V("ptr addrspace(3)", 0, symbol), b.strides())
@@ -349,4 +354,5 @@ def grid_size(kernel: DeviceKernel, symbols: dict[str, int]) -> int:
 
 __all__ = [
     "CudaLowerer", "DeviceKernel", "DeviceModule", "digest", "grid_size", "lower_phase",
+    "shared_size",
 ]

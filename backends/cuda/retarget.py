@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from flowc.runtime.errors import InternalError
 
-from .lower import BARRIER, CTAID, TID, DeviceKernel, digest
+from .lower import BARRIER, CTAID, TID, DeviceKernel, digest, shared_size
 
 THREAD = "%emu"
 _DEFINE = re.compile(r"define ptx_kernel void @(\w+)\((.*)\) nounwind (.*)\{")
@@ -97,10 +97,8 @@ class _Function:
         self.roots: dict[str, str] = {}  # pointer → the parameter or shared buffer it is into
         self.serial = 0
         self.shared: dict[str, tuple[int, int]] = {}
-        at = 0
-        for symbol, size in kernel.shared:
-            self.shared[symbol] = at, size
-            at += size
+        for n, (symbol, size) in enumerate(kernel.shared):
+            self.shared[symbol] = shared_size(kernel.shared[:n]), size
 
     def header(self) -> list[str]:
         """Definition and first block up to where the kernel's own code begins."""

@@ -180,6 +180,9 @@ def graph_program(value: Any, a: argparse.Namespace) -> Loaded:
     made = build(graph, fetches, feeds, ranks, {}, "main").program()
     initial = {}
     if session is not None:
+        for op in made.reads:
+            if not session.store.is_initialized(op):
+                raise UserError(f"variable {op.name} has no value: run its initializer first")
         initial = {op.name: np.array(session.store.array(op)) for op in made.state}
     return Loaded(made.function, initial)
 

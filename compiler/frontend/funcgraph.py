@@ -66,7 +66,7 @@ class FuncGraph(Graph):
 
     def parameter(self, like: Tensor, type: TensorType | None) -> Tensor:
         """A stand-in for a loop's variable, of a type that the loop keeps."""
-        return self._node("LoopVar", like, type=type)
+        return self._node("LoopVar", like, kept=type)
 
     def sources(self) -> list[Tensor]:
         """The outer tensors that stand-ins are for, of the graph right around."""

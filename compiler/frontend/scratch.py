@@ -46,7 +46,7 @@ class Scratch(Expansion):
                 t._shape = TensorShape.of(value.ty.shape)
 
     def has(self, tensor: Tensor) -> bool:
-        return tensor in self.memo
+        return tensor in tensor.graph.scratch.memo
 
     def _partial(self, rule: Rule, node: Operation) -> None:
         if rule.partial is None:
@@ -79,7 +79,7 @@ class Scratch(Expansion):
         self.memo[tensor] = value
 
     def value(self, tensor: Tensor) -> Value:
-        return self.memo[tensor]
+        return tensor.graph.scratch.memo[tensor]
 
     def agree(self, a: Dim, c: Dim, message: str) -> Dim:
         if isinstance(a, int) and isinstance(c, int) and a != c:
@@ -94,7 +94,7 @@ class Scratch(Expansion):
         return out
 
     def initial(self, variable: Operation) -> Value:
-        return self.memo[variable.outputs[0]]
+        return self.value(variable.outputs[0])
 
     def read(self, variable: Operation, check: bool = True) -> Value:
         return self.initial(variable)

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import flowc
 from flowc.compiler import linker, loading
 from flowc.compiler.cli import main
 from flowc.compiler.passes.cse import Cse
 from flowc.ir.parser import parse_module
 from flowc.runtime import checkpoint, host_cpu
 
-MODEL = """func @main(%x: f32[B,8], %w: f32[8,4] {kind=state, updated_by=1}) -> (f32[B,4], f32[8,4]) {
+MODEL = """func @main(%x: f32[B,8], %w: f32[8,4] {kind=state, updated_by=1})
+    -> (f32[B,4], f32[8,4]) {
   %d: f32[B,4] = dot(%x, %w) {contract=[[1],[0]], batch=[[],[]]}
   %t: f32[B,4] = tanh(%d)
   %u: f32[B,4] = tanh(%d)
@@ -31,7 +33,7 @@ MODEL = """func @main(%x: f32[B,8], %w: f32[8,4] {kind=state, updated_by=1}) -> 
 Out = pytest.CaptureFixture[str]
 
 
-@pytest.fixture()
+@pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "model.flow"
@@ -232,10 +234,11 @@ print("loss", sess.run(loss, {x: data, y: wanted}))
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def clean_modules() -> Iterator[None]:
     """Undo what running a program leaves in the interpreter."""
     before, argv, path, finders = dict(sys.modules), sys.argv, sys.path[:], sys.meta_path[:]
+    flowc.reset_default_graph()
     yield
     for name in set(sys.modules) - set(before):
         if name.startswith("tensorflow") or name in ("train", "session_file"):
@@ -266,6 +269,7 @@ def test_a_session_becomes_artifacts(model: Path, capsys: Out, clean_modules: No
     f = loading.load("predict.o")
     assert not f.state  # the weights are constants
     np.testing.assert_allclose(f(np.eye(3, dtype=np.float32)), [[1], [2], [3]], atol=1e-2)
+    flowc.reset_default_graph()  # a command has a process of its own
     step = [*source, "--feed", "y:0", "--fetch", "loss:0", "--fetch", "step"]
     assert main([*step, "-o", "step.o"]) == 0
     g = loading.load("step.o")
@@ -275,5 +279,9 @@ def test_a_session_becomes_artifacts(model: Path, capsys: Out, clean_modules: No
     loss = float(g(x=x, y=np.zeros((4, 1), np.float32)))
     assert abs(loss - before.sum(dtype=np.float64) ** 2) < 1e-3
     np.testing.assert_allclose(g.state["w"], before - 0.2 * before.sum(), rtol=1e-4)
+    flowc.reset_default_graph()
+    Path("session_file.py").write_text(text.replace("sess.run(tf.g", "(tf.g").split("data =")[0])
+    assert main([*source, "--fetch", "p:0", "-o", "q.o"]) == 1
+    assert "variable w" in capsys.readouterr().err
     assert main([*source, "--fetch", "q:0", "-o", "q.o"]) == 1
     assert "q:0" in capsys.readouterr().err

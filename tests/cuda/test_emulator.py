@@ -122,22 +122,28 @@ def test_out_of_bounds(shift: int, array: str) -> None:
     assert "out of bounds" in str(found)
 
 
+SKIPPED = f"""target triple = "nvptx64-nvidia-cuda"
+define ptx_kernel void @skip() nounwind "nvvm.maxntid"="32" {{
+entry:
+  %v1 = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  %v2 = icmp ult i32 %v1, 7
+  br i1 %v2, label %some, label %done
+some:
+  call void {BARRIER}(i32 0)
+  br label %done
+done:
+  ret void
+}}
+declare void {BARRIER}(i32) nounwind convergent
+declare i32 @llvm.nvvm.read.ptx.sreg.tid.x() nounwind memory(none)
+"""
+
+
 def test_a_barrier_that_some_threads_skip() -> None:
-    module = DeviceModule(CudaTarget())
-    scheduled = matmul(8, 8, 8)
-    made = module.add(scheduled, scheduled.phases[0], "matmul")
-    call = f"  call void {BARRIER}(i32 0)\n"
-    at = module.text().index(call)
-    guard = "  %odd = icmp ugt i64 %v2, 100\n  br i1 %odd, label %bw, label %bd\nbw:\n"
-    text = module.text()
-    tid = re.search(r"(%v\d+) = zext i32 %v\d+ to i64", text[text.index("tid.x()") :])
-    assert tid is not None
-    head = re.findall(r"^(\w+):", text[:at], re.M)[-1]
-    broken = text[:at] + guard.replace("%v2", tid[1]) + call + "  br label %bd\nbd:\n"
-    rest = re.sub(rf"%{head}\b(?= \])", "%bd", text[at + len(call) :])
-    arrays = [np.ones((8, 8), np.float32) for _ in range(3)]
-    found = run(broken + rest, made, *arrays)
+    made = DeviceKernel("skip", (), (), ex.index(2), 32, (), True, False, 16384)
+    found = run(SKIPPED, made)
     assert found.kind == "barrier that not all threads reach"
+    assert found.count == 2
 
 
 # ---- one text
@@ -225,11 +231,12 @@ def test_targets() -> None:
 
 @pytest.mark.parametrize("dt", [f32, f64], ids=str)
 def test_remainder_is_exact(dt: Any) -> None:
-    special = [0.0, -0.0, 1.0, -1.5, math.inf, -math.inf, math.nan, 5e-324, 1e-45, 1e-40, 3e38, 1e308]
+    special = [0.0, -0.0, 1.0, -1.5, math.inf, -math.inf, math.nan, 5e-324, 1e-45, 1e-40, 3e38]
     bits = np.random.default_rng(1).integers(0, 1 << dt.bits, (2, 400), dtype=np.uint64)
     rows = [(a, b) for a in special for b in special]
     rows += [tuple(_from_bits(int(v), dt) for v in pair) for pair in bits.T]
-    x, y = (np.array(column).astype(dt.np) for column in zip(*rows, strict=True))
+    with np.errstate(all="ignore"):
+        x, y = (np.array(column).astype(dt.np) for column in zip(*rows, strict=True))
     c = Compute()
     a, b = (c.buffer(TensorType(dt, x.shape)) for _ in range(2))
     out = c.elementwise(a.type, lambda p, q: ex.binary("rem", p, q), a, b)
@@ -244,6 +251,7 @@ def test_remainder_is_exact(dt: Any) -> None:
 
 
 def _from_bits(v: int, dt: Any) -> float:
-    return float(struct.unpack("<f" if dt.bits == 32 else "<d", v.to_bytes(dt.bits // 8, "little"))[0])
+    (value,) = struct.unpack("<f" if dt.bits == 32 else "<d", v.to_bytes(dt.bits // 8, "little"))
+    return float(value)
 
 

@@ -35,10 +35,10 @@ def choose_axes(c: Contract, mach: Machine) -> Axes:
     """The cheapest pair of lane and row axes."""
     best: tuple[float, Axes] | None = None
     rounded = set() if c.exists is None else variables(c.exists)
-    pinned = {v for e in c.limits.values() for v in variables(e)}  # around the loops over k
-    free = [v for v in reversed(c.axes) if v not in pinned]
+    free = [v for v in reversed(c.axes) if v not in c.pinned]
     for lane in (v for v in free if v not in rounded):
-        for row in [v for v in free if v is not lane] or [None]:
+        choices: list[Expr | None] = [v for v in free if v is not lane]
+        for row in choices or [None]:
             rows: Dim = 1 if row is None else row.attr.extent
             t = choose_tile(rows, lane.attr.extent, mach.lanes(c.acc), mach, _collide(c, lane, row))
             price = _price(c, lane, row, t)

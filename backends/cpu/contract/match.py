@@ -53,6 +53,11 @@ class Contract:
         known = {*self.batch, *self.m, *self.n}
         return tuple(dict.fromkeys(v for v in order if v in known))
 
+    @property
+    def pinned(self) -> set[Expr]:
+        """Axes that have to be loops around those over k."""
+        return {v for e in self.limits.values() for v in variables(e)}
+
     def count(self, k: Expr) -> Expr:
         """Iterations of an axis of k."""
         return self.limits.get(k, ex.index(k.attr.extent))

@@ -23,7 +23,7 @@ def _stand_in(x: Any, node: Operation) -> Any:
     """Only in the scratch expansion: real ones bind stand-ins to parameters."""
     source = node.attrs.get("source")
     if source is None:
-        type = node.attrs["type"]
+        type = node.attrs["kept"]
         return NotImplemented if type is None else x.leaf(type, node.name)
     outer = source.graph.scratch
     value = outer.memo.get(source)

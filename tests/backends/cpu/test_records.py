@@ -7,12 +7,14 @@ lies between guard pages. Larger functions run on one, two and three threads, wi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flowc.backends.cpu.target import CpuTarget
 from flowc.compiler import driver
 from flowc.compiler.options import Options
 from flowc.compiler.passes.base import Pass
@@ -45,6 +47,17 @@ def passes_off() -> list[Pass]:
     return [Functionalize(), Lower(), fuse, Schedule(), Plan(inplace=False, reuse=False)]
 
 
+@contextmanager
+def least_effort() -> Iterator[None]:
+    """LLVM generates code with its own level 0: in half the time."""
+    usual = CpuTarget.machine
+    try:
+        CpuTarget.machine = lambda self, opt=0: usual(self, 0)  # type: ignore[method-assign]
+        yield
+    finally:
+        CpuTarget.machine = usual  # type: ignore[method-assign]
+
+
 def variants(f: Function) -> Iterator[tuple[str, Executable]]:
     """f by all passes and by none; the second only where its code differs."""
     whole = driver.compile_program(f, PLAIN)
@@ -60,7 +73,8 @@ def test_native_code_agrees_with_the_reference(key: str) -> None:
     runners: list[tuple[str, Executable]] = []
     for n, case in enumerate(BY_ID[key].cases()):
         if case.function is not last:
-            last, runners = case.function, list(variants(case.function))
+            with least_effort() if n > 2 else nullcontext():  # a few as they are shipped
+                last, runners = case.function, list(variants(case.function))
         for what, exe in runners:
             check(case, exe, what, front=n % 2 == 1)
 
