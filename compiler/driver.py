@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from flowc.runtime import (
 )
 from flowc.runtime.abi import ABI_VERSION
 
+from . import analysis
 from .options import Options
 from .passes.base import Context as PassContext
 from .passes.base import Pass, Unit
@@ -62,12 +63,39 @@ class Compiled:
     object: bytes
     manifest: dict[str, Any]
     llvm: str
+    source: Function | None = None
     timings: Timings = field(default_factory=Timings)
 
-    def load(self) -> Executable:
-        """Load the object into this process."""
+    @cached_property
+    def executable(self) -> Executable:
+        """The function, loaded into this process once."""
         library: Library = jit.load(self.object)
         return Executable(self.manifest, library)
+
+    def load(self) -> Executable:
+        """See `executable`."""
+        return self.executable
+
+    def cost_analysis(self, env: Mapping[str, int] | None = None) -> analysis.CostAnalysis:
+        """Kernels, host calls, operations and bytes of one run; env: the sizes of symbols."""
+        return analysis.cost_analysis(self.program, env)
+
+    def memory_analysis(self, env: Mapping[str, int] | None = None) -> analysis.MemoryAnalysis:
+        """Bytes of arguments, outputs, workspace and constants; env: the sizes of symbols."""
+        return analysis.memory_analysis(self.program, env)
+
+    def as_text(self, stage: str = "plan") -> str:
+        """The function at a stage: ``function`` (before the passes), ``plan`` (kernels, scheduled),
+        ``llvm``, ``asm``. ValueError for another name."""
+        if stage == "function" and self.source is not None:
+            return print_function(self.source)
+        if stage == "plan":
+            return print_program(self.program)
+        if stage == "llvm":
+            return self.llvm
+        if stage == "asm":
+            return str(self.backend.stages(self.program, self.backend.unit())["s"](self.llvm))
+        raise ValueError(f"no stage {stage!r}; there are function, plan, llvm, asm")
 
     def bind(
         self, state: Sequence[np.ndarray[Any, Any]] = (), pool: ThreadPool | None = None,
@@ -75,7 +103,7 @@ class Compiled:
     ) -> FastCall:
         """A call object over these state arrays, which it updates in place."""
         ctx = Context(pool, host_calls=tuple(calls))
-        return FastCall(self.load(), list(state), ctx)
+        return FastCall(self.executable, list(state), ctx)
 
 
 def compile_program(
@@ -99,7 +127,8 @@ def compile_program(
     text, manifest = _generate(stages, program, backend, module, timings)
     code = _assemble(stages, text, backend, cache, timings)
     compiles += 1
-    return Compiled(program, backend, code, manifest, text, timings)
+    source = f if isinstance(f, Function) else None
+    return Compiled(program, backend, code, manifest, text, source, timings)
 
 
 def _generate(

@@ -10,6 +10,7 @@ import numpy as np
 
 from flowc.backends.cuda.backend import CudaEmuBackend
 from flowc.backends.cuda.emulator import Emulated, Finding
+from flowc.backends.cuda.host import shared_memory
 from flowc.backends.cuda.lower import DeviceModule, grid_size
 from flowc.compiler.options import Options
 from flowc.compiler.passes.base import Context, Unit
@@ -17,7 +18,7 @@ from flowc.compiler.pipeline import default_pipeline, run_passes
 from flowc.ir import dims
 from flowc.ir.core import Function
 from flowc.ir.kernel.form import Buffer
-from flowc.ir.plan import Copy, Launch, Program
+from flowc.ir.plan import Copy, Launch, Program, launch_params, launches
 
 Array = np.ndarray[Any, Any]
 OPTIONS = Options(target="cuda-emu")
@@ -41,18 +42,16 @@ class Batch:
     """Programs whose kernels share one device module, compiled once."""
 
     module: DeviceModule = field(default_factory=lambda: DeviceModule(CudaEmuBackend().device))
-    first: dict[tuple[int, int], int] = field(default_factory=dict)
+    first: dict[Any, int] = field(default_factory=dict)
     code: Emulated | None = None
 
     def add(self, p: Program) -> None:
-        for s in p.steps:
-            for v in s.variants if isinstance(s, Launch) else ():
-                roots = [p.root(b) for b in v.kernel.params]
-                aliased = [b for b, r in zip(v.kernel.params, roots, strict=True)
-                           if roots.count(r) > 1]
-                for n, phase in enumerate(v.kernel.phases):
-                    at = self.first[id(v.kernel), n] = len(self.module.kernels)
-                    self.module.add(v.kernel, phase, f"k{at}", aliased)
+        for s in launches(p.steps):
+            for i, v in enumerate(s.variants):
+                k, aliased = v.kernel, shared_memory(p, launch_params(s, i))
+                for n, phase in enumerate(k.phases):
+                    at = self.first[id(k), n, aliased] = len(self.module.kernels)
+                    self.module.add(k, phase, f"k{at}", [k.params[j] for j in aliased])
 
     def compile(self) -> None:
         self.code = Emulated(self.module.text(), self.module.kernels, checks=True)
@@ -95,10 +94,11 @@ class _Run:
     def launch(self, s: Launch) -> None:
         code = self.batch.code
         assert code is not None
-        kernel = s.variants[-1].kernel
-        arrays = [self.at(b) for b in kernel.params]
+        last = len(s.variants) - 1
+        kernel, given = s.variants[last].kernel, launch_params(s, last)
+        arrays = [self.at(b) for b in given]
         for n, _ in enumerate(kernel.phases):
-            at = self.batch.first[id(kernel), n]
+            at = self.batch.first[id(kernel), n, shared_memory(self.p, given)]
             order = range(grid_size(code.kernels[at], self.symbols))
             found = code.launch(
                 at, arrays, self.symbols, self.record, order[::-1] if self.reverse else order

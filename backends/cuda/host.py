@@ -6,9 +6,12 @@ Device memory is host memory here. A launch fills the argument words and a launc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from flowc.ir import dims
-from flowc.ir.kernel.form import LoopKernel
-from flowc.ir.plan import Launch, Program, launches
+from flowc.ir.kernel.form import Buffer, LoopKernel, Phase
+from flowc.ir.plan import Launch, Program, Variant, launch_params, launches
 from flowc.runtime.abi import error_helper
 from flowc.runtime.errors import InternalError
 
@@ -38,44 +41,46 @@ class _CudaHost(HostFunction):
     def __init__(self, p: Program, unit: Unit, target: CudaTarget) -> None:
         super().__init__(p, unit)
         self.device = DeviceModule(target, unit)
-        self.lowered: dict[tuple[int, int], DeviceKernel] = {}
+        self.lowered: dict[Any, list[DeviceKernel]] = {}
         words = self.words
         for launch in launches(p.steps):
-            for v in launch.variants:
-                self._lower(v.kernel)
-        for k in self.device.kernels:
-            self.scratch = dims.maximum(self.scratch, scratch_bytes(k))
-            words = max(words, k.words)
+            for n, v in enumerate(launch.variants):
+                for made in self._lower(v.kernel, launch_params(launch, n)):
+                    self.scratch = dims.maximum(self.scratch, scratch_bytes(made))
+                    words = max(words, made.words)
         self.words = words
         if any(k.checked for k in self.device.kernels):
             unit.globals.append(error_helper())
 
-    def _lower(self, k: LoopKernel) -> None:
-        """All phases of a kernel; params that share memory are told apart from others."""
-        roots = [self.p.root(b) for b in k.params]
-        aliased = [b for b, r in zip(k.params, roots, strict=True) if roots.count(r) > 1]
-        for n, phase in enumerate(k.phases):
-            if (id(k), n) not in self.lowered:
-                name = f"{_word(self.p.name)}_{_word(k.name)}_{len(self.lowered)}"
-                self.lowered[id(k), n] = made = self.device.add(k, phase, name, aliased)
-                self.unit.declare(
-                    trampoline_name(made.name),
-                    f"declare void {trampoline_name(made.name)}(ptr, ptr)",
-                )
+    def _lower(self, k: LoopKernel, given: Sequence[Buffer]) -> list[DeviceKernel]:
+        """The phases of a kernel on these buffers; those that share memory are told apart."""
+        aliased = shared_memory(self.p, given)
+        key = id(k), aliased
+        if key not in self.lowered:
+            self.lowered[key] = [self._add(k, phase, aliased) for phase in k.phases if phase.body]
+        return self.lowered[key]
 
-    def _phases(self, s: Launch, k: LoopKernel) -> None:
-        for n, _ in enumerate(k.phases):
-            self._launch_phase(s, k, self.lowered[id(k), n])
+    def _add(self, k: LoopKernel, phase: Phase, aliased: tuple[int, ...]) -> DeviceKernel:
+        name = f"{_word(self.p.name)}_{_word(k.name)}_{len(self.device.kernels)}"
+        made = self.device.add(k, phase, name, [k.params[i] for i in aliased])
+        entry = trampoline_name(made.name)
+        self.unit.declare(entry, f"declare void {entry}(ptr, ptr)")
+        return made
 
-    def _launch_phase(self, s: Launch, k: LoopKernel, d: DeviceKernel) -> None:
+    def _phases(self, s: Launch, v: Variant) -> None:
+        given = launch_params(s, s.variants.index(v))
+        for d in self._lower(v.kernel, given):
+            self._launch_phase(s, given, d)
+
+    def _launch_phase(self, s: Launch, given: Sequence[Buffer], d: DeviceKernel) -> None:
         f = self.f
         self.unit.declare(
             "@flowc_emu_chunk", "declare void @flowc_emu_chunk(ptr, i64, i32)"
         )
-        for n, b in enumerate(k.params):
+        for n, b in enumerate(given):
             self._store(n, "ptr", self._where(b))
         for n, name in enumerate(d.symbols):
-            self._store(len(k.params) + n, "i64", self._symbol(name))
+            self._store(len(given) + n, "i64", self._symbol(name))
         if d.checked:
             record = self._record()
             f.emit(f"store i128 0, ptr {record}, align 16")
@@ -143,8 +148,14 @@ class _CudaHost(HostFunction):
         raise InternalError("the GPU's host function calls no CPU phases")
 
 
+def shared_memory(p: Program, given: Sequence[Buffer]) -> tuple[int, ...]:
+    """The positions of buffers whose memory is also another one's."""
+    roots = [p.root(b) for b in given]
+    return tuple(i for i, r in enumerate(roots) if roots.count(r) > 1)
+
+
 def _word(name: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name) or "f"
 
 
-__all__ = ["SPLIT", "program_text"]
+__all__ = ["SPLIT", "program_text", "shared_memory"]

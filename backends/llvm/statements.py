@@ -343,13 +343,22 @@ class Lowerer:
         return fn.op(value.ty, n, f"select {ok}, {value}, {zero}")
 
     def _details(self, e: Expr, value: V, bad: V) -> tuple[V, V]:
-        """The offending integer and, for ``… < bound``, its bound."""
-        if e.dtype.is_float or e.dtype.is_bool:
-            return integer("i64", 0), integer("i64", 0)
-        bound = next((x.args[1] for x in ex.walk(e.args[1])
-                      if x.op == "lt" and not x.args[1].dtype.is_float), None)
-        found = self.values.value(bound) if bound is not None else integer("i64", 0)
-        return self._lane_of(value, bad), self._lane_of(found, bad)
+        """The offending integer and, for ``… < bound``, its bound: those of the first comparison
+        that fails where there are several (positions of more than one index)."""
+        pairs = [x.args for x in ex.walk(e.args[1])
+                 if x.op == "lt" and not x.args[1].dtype.is_float]
+        if not pairs:
+            zero = integer("i64", 0)
+            plain = e.dtype.is_float or e.dtype.is_bool
+            return (zero if plain else self._lane_of(value, bad)), zero
+        found, bound = (ex.cast(x, ex.INDEX) for x in pairs[-1])
+        for x, n in reversed(pairs[:-1]):
+            i, end = ex.cast(x, ex.INDEX), ex.cast(n, ex.INDEX)
+            inside = (i >= 0) & (i < end)
+            found, bound = ex.select(inside, found, i), ex.select(inside, bound, end)
+        return self._lane_of(self.values.value(found), bad), self._lane_of(
+            self.values.value(bound), bad
+        )
 
     def _lane_of(self, v: V, bad: V) -> V:
         """v in the first bad lane, as i64."""

@@ -29,7 +29,7 @@ class Program:
     """A function and how a session calls it.
 
     inputs: which feeds are its input parameters, in order; shapes: their sizes before any were
-    made to agree. state: the operation behind each state parameter (a variable, or a random op
+    made to agree. implied: whether the parameters' types say all that the guards do. state: the operation behind each state parameter (a variable, or a random op
     for its step). reads: variables whose value at entry is used. outputs: number of results
     before the new values of state.
     """
@@ -41,23 +41,11 @@ class Program:
     reads: tuple[Operation, ...]
     guards: tuple[Guard, ...]
     outputs: int
+    implied: bool
 
     def updates(self, op: Operation) -> bool:
         """Whether a run writes this state."""
         return self.function.infos[len(self.inputs) + self.state.index(op)].updated_by >= 0
-
-    def cost(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, float]:
-        """Floating point operations of a run, and bytes of its inputs, state and outputs."""
-        env, f = binding(self, shapes), self.function
-        flops = sum(
-            dims.substitute(
-                i.op.flops(tuple(o.type for o in i.operands), tuple(r.type for r in i.results)), env
-            )
-            for i in f.instrs
-        )
-        sizes = [v.ty.nbytes for v in (*f.params, *f.results)]
-        moved = sum(dims.substitute(n, env) for n in sizes)
-        return {"flops": float(flops), "bytes accessed": float(moved)}  # type: ignore[arg-type]
 
 
 def needed(roots: Iterable[Operation], cut: Any = ()) -> list[Operation]:
@@ -277,7 +265,11 @@ class Build(Expansion):
         reads = [o for o in states if self.entry[o] in used and o in self.checked]
         inputs = tuple(self.feeds.index(t) for t in feeds)
         count = len(results) - len(updates)
-        return Program(f, inputs, shapes, tuple(states), tuple(reads), f.guards, count)
+        implied = all(
+            dims.substitute(g.left, self.b.merged) == dims.substitute(g.right, self.b.merged)
+            for g in f.guards
+        )
+        return Program(f, inputs, shapes, tuple(states), tuple(reads), f.guards, count, implied)
 
     def original(self, tensor: Tensor) -> Shape:
         """A parameter's sizes as they were before any were made to agree."""

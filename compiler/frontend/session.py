@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from flowc.compiler.analysis import CostAnalysis
 from flowc.compiler.options import Options
 from flowc.ir.core import IRError
+from flowc.runtime import ThreadPool
 
 from . import errors
 from .backend import compile_function
-from .build import Build, Program
+from .build import Build, Program, binding
 from .config import ConfigProto
 from .fetching import convert, feed_array, feed_key, flatten_feeds, flatten_fetches
 from .graph import Graph, get_default_graph, session_stack
@@ -31,14 +35,25 @@ _MOST_SHAPES = 4096  # remembered combinations of input shapes a call
 
 
 class _Call:
-    """A prepared `run`: what is fetched and fed, and what runs for which input shapes."""
+    """A prepared `run`: what is fetched and fed, and what runs for which input shapes.
 
-    __slots__ = ("dtypes", "feeds", "fetches", "rebuild", "table")
+    native: the compiled entry itself, which refuses (returns None) what are not arrays of its
+    types and shapes; finish: makes what `run` returns of its outputs; fast: the entry's owner.
+    writes: whether it changes variables.
+    """
+
+    __slots__ = (
+        "dtypes", "fast", "feeds", "fetches", "finish", "native", "rebuild", "table", "writes",
+    )  # fmt: skip
 
     def __init__(self, fetches: list[Any], feeds: list[Tensor], rebuild: Any) -> None:
         self.fetches, self.feeds, self.rebuild = fetches, feeds, rebuild
         self.dtypes = [t.dtype.np for t in feeds]
         self.table: dict[tuple[tuple[int, ...], ...], Callable[..., Any]] = {}
+        self.native: Callable[..., Any] = _refuse
+        self.finish: Callable[[Any], Any] = list
+        self.fast: Any = None
+        self.writes = False
 
 
 class BaseSession:
@@ -59,6 +74,7 @@ class BaseSession:
         threads = self._config.intra_op_parallelism_threads
         self.options = Options.read(**({"threads": threads} if threads else {}))
         self.store = Store()
+        self._threads: ThreadPool | None = None
         self.closed = False
         self._calls: dict[Any, _Call] = {}
         self._callables: list[_Call] = []
@@ -91,13 +107,23 @@ class BaseSession:
             call = self._calls[_key(fetches, feed_dict)]
         except (KeyError, TypeError):
             return self._run_new(fetches, feed_dict or {})
-        if not feed_dict:
-            bound = call.table.get(())
-            return bound() if bound is not None else self._run_shapes(call, [])
-        return self._run_call(call, list(feed_dict.values()))
+        values = feed_dict.values() if feed_dict else ()
+        try:
+            if call.writes:
+                with self._lock:
+                    out = call.native(*values)
+            else:
+                out = call.native(*values)
+        except KeyboardInterrupt as interrupt:
+            raise call.fast.executable.interrupted(call.fast.ctx, interrupt) from None
+        if out.__class__ is list:
+            return call.finish(out)
+        return self._run_call(call, list(values), out)
 
-    def _run_call(self, call: _Call, arrays: list[Any]) -> Any:
-        """Run a prepared call on the values of its feeds."""
+    def _run_call(self, call: _Call, arrays: list[Any], report: Any = None) -> Any:
+        """Run a prepared call on the values of its feeds; or raise what its entry reported."""
+        if report is not None:
+            call.fast._raise(report)
         i = 0
         for dtype in call.dtypes:
             value = arrays[i]
@@ -119,7 +145,17 @@ class BaseSession:
         def run(*args: Any) -> Any:
             if len(args) != len(feeds):
                 raise TypeError(f"{len(feeds)} values are to be fed, {len(args)} were given")
-            return self._run_call(call, list(args))
+            try:
+                if call.writes:
+                    with self._lock:
+                        out = call.native(*args)
+                else:
+                    out = call.native(*args)
+            except KeyboardInterrupt as interrupt:
+                raise call.fast.executable.interrupted(call.fast.ctx, interrupt) from None
+            if out.__class__ is list:
+                return call.finish(out)
+            return self._run_call(call, list(args), out)
 
         self._callables.append(call)
         return run
@@ -197,14 +233,16 @@ class BaseSession:
     def _bound(self, program: Program, executable: Any, call: _Call) -> Callable[..., Any]:
         """What runs the program on this session's state and returns the nested values."""
         state = [self.store.array(op) for op in program.state]
-        run = executable.bind(state)
+        run = executable.bind(state, self._pool())
+        finish = _finisher(call, program)
+        writes = any(program.updates(op) for op in program.state)
         inputs = program.inputs
         if inputs != tuple(range(len(call.feeds))):
             every = run
             run = lambda *arrays: every(*[arrays[i] for i in inputs])  # noqa: E731
-        if any(program.updates(op) for op in program.state):
-            run = _locked(run, self._lock)
-        return _result(run, call, program)
+        elif program.implied and getattr(run, "native", None) is not None:
+            call.native, call.finish, call.fast, call.writes = run.native, finish, run, writes
+        return _locked(run, self._lock if writes else nullcontext(), finish)
 
     def _run_host(self, call: _Call, arrays: list[Any]) -> Any:
         """Strings have no type in compiled code: they are evaluated here, the rest is run."""
@@ -216,14 +254,22 @@ class BaseSession:
         got.update((t, host_value(t, feeds)) for t in text)
         return call.rebuild([got[f] for f in call.fetches])
 
-    def cost_analysis(self, fetches: Any, feed_dict: Any = None) -> dict[str, float]:
-        """`flops` of a run with these inputs, and `bytes accessed`: of its inputs and outputs."""
+    def cost_analysis(self, fetches: Any, feed_dict: Any = None) -> CostAnalysis:
+        """What one such run does: kernels, host calls, operations, bytes. Compiles if need be."""
         leaves, rebuild = flatten_fetches(self._graph, fetches)
         feeds = flatten_feeds(self._graph, feed_dict or {})
         call = _Call(leaves, list(feeds), rebuild)
         shapes = tuple(feed_array(t, v).shape for t, v in feeds.items())
-        program, _ = self._compiled(call, shapes)
-        return program.cost(shapes)
+        program, executable = self._compiled(call, shapes)
+        out: CostAnalysis = executable.cost_analysis(binding(program, shapes))
+        return out
+
+    def _pool(self) -> ThreadPool | None:
+        """The session's threads; none where it has one."""
+        threads = self.options.threads or os.cpu_count() or 1
+        if threads > 1 and self._threads is None:
+            self._threads = ThreadPool(threads)
+        return self._threads
 
     # Life.
 
@@ -240,6 +286,7 @@ class BaseSession:
         self.closed = True
         for call in (*self._calls.values(), *self._callables):
             call.table.clear()
+            call.native = _refuse
         self._calls.clear()
         self.store.clear()
 
@@ -311,38 +358,36 @@ def _is_text(f: Any) -> bool:
     return isinstance(f, Tensor) and f.dtype.ir is None
 
 
-def _locked(run: Callable[..., Any], lock: Any) -> Callable[..., Any]:
+def _locked(run: Callable[..., Any], lock: Any, finish: Callable[[Any], Any]) -> Any:
     def locked(*arrays: Any) -> Any:
         with lock:
-            return run(*arrays)
+            out = run(*arrays)
+        return finish(out)
 
     return locked
 
 
-def _result(run: Callable[..., Any], call: _Call, program: Program) -> Callable[..., Any]:
-    """`run` with its outputs nested as the fetches; scalars as NumPy scalars."""
+def _refuse(*arrays: Any) -> None:
+    """Stands for a compiled entry where there is none."""
+
+
+def _finisher(call: _Call, program: Program) -> Callable[[Any], Any]:
+    """Nests outputs as the fetches; scalars become NumPy scalars."""
     fetches, rebuild = call.fetches, call.rebuild
     tensors = [f for f in fetches if isinstance(f, Tensor)]
     if not tensors and len(fetches) == 1 and rebuild([None]) is None:
-        def nothing(*arrays: Any) -> None:
-            run(*arrays)
-
-        return nothing
+        return lambda out: None
     results = program.function.results
     scalar = [not results[i].ty.rank for i in range(len(tensors))]
     single = len(fetches) == 1 and rebuild([_ONE]) is _ONE
     if single and not scalar[0]:
-        return lambda *arrays: run(*arrays)[0]
+        return itemgetter(0)
     if single:
-        return lambda *arrays: run(*arrays)[0][()]
+        return lambda out: out[0][()]
     places = [tensors.index(f) if isinstance(f, Tensor) else None for f in fetches]
 
-    def nested(*arrays: Any) -> Any:
-        out = run(*arrays)
-        values = [
-            None if p is None else out[p][()] if scalar[p] else out[p] for p in places
-        ]
-        return rebuild(values)
+    def nested(out: Any) -> Any:
+        return rebuild([None if p is None else out[p][()] if scalar[p] else out[p] for p in places])
 
     return nested
 

@@ -44,7 +44,8 @@ def plan(c: Contract, mach: Machine) -> Plan | None:
     if not both:
         return None
     lane = both[0]
-    free = sorted((v for v in (*c.m, *c.n) if v not in c.pinned), key=lambda v: -work(v.attr.extent))
+    free = [v for v in (*c.m, *c.n) if v not in c.pinned]
+    free.sort(key=lambda v: -work(v.attr.extent))
     row = free[0] if free else None
     extent: Dim = 1 if row is None else row.attr.extent
     rows = min(4, extent) if isinstance(extent, int) else 4

@@ -66,18 +66,21 @@ class Micro:
     # ---- iteration over a tile
 
     def each_row(self, p: Place, fn: Body, guard: bool = False) -> Block:
-        """fn(index of the row axis, number of the row) for each row of the tile."""
+        """fn(index of the row axis, number of the row) for each row of the tile.
+
+        Rows beyond the axis read its last row; with `guard` they do nothing.
+        """
+        if p.rows == 1:
+            return fn(p.row0, ex.index(0))
+        i = ex.var("i", p.rows)
+        row = p.row0 + i
         if p.clamp is None:
-            if p.rows == 1:
-                return fn(p.row0, ex.index(0))
-            i = ex.var("i", p.rows)
-            return (For(i, ex.index(p.rows), "unroll", fn(p.row0 + i, i)),)
-        out: list[Stmt] = []
-        for n in range(p.rows):
-            row = p.row0 + n
-            body = fn(ex.imin(row, p.clamp - 1), ex.index(n))
-            out.extend((If(row < p.clamp, body),) if guard and n else body)
-        return tuple(out)
+            body = fn(row, i)
+        else:
+            body = fn(ex.imin(row, p.clamp - 1), i)
+            if guard:
+                body = (If(row < p.clamp, body),)
+        return (For(i, ex.index(p.rows), "unroll", body),)
 
     def each_lane(self, p: Place, fn: Body) -> Block:
         """fn(index of the lane axis, register column) for whole vectors, dead lanes too."""

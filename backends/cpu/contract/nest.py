@@ -198,16 +198,17 @@ def nest(
         g_lanes = pieces(dims.product((2 * t.nr * rows, k)), lane_cut.count, 1)
         return Nest(outer, len(outer), 1, cut(lanes, t.nr, g_lanes), row_cut, t)
     eighth = dims.maximum(1, dims.floordiv(row_cut.count, 8))
-    least = dims.minimum(max(1, share // t.mr), eighth)
-    g_rows = pieces(dims.product((2 * t.mr, lanes, k)), row_cut.count, least)
+    g_rows = pieces(dims.product((2 * t.mr, lanes, k)), row_cut.count, 1)
+    if not (isinstance(g_rows, int) and g_rows * t.mr >= share):
+        g_rows = dims.maximum(g_rows, dims.minimum(max(1, share // t.mr), eighth))
     wide = size(lanes) >= 1024 and not isinstance(rows, int)  # there may be few rows
     g_lanes = -(-size(lane_cut.count) // 4) if wide else 0
     return Nest(outer, len(outer), 1, cut(lanes, t.nr, g_lanes), cut(rows, t.mr, g_rows), t)
 
 
-def pieces(inner: Dim, count: Dim, least: Dim) -> Dim:
+def pieces(inner: Dim, count: Dim, least: int) -> Dim:
     """How many of `count` pieces, `inner` operations each, a chunk gets; at least 1."""
     if isinstance(inner, int):
-        return dims.maximum(least, grain(inner, count))
+        return max(least, grain(inner, count))
     want = dims.maximum(least, dims.add(dims.floordiv(GRAIN, dims.maximum(inner, 1)), 1))
     return dims.minimum(want, max(1, count)) if isinstance(count, int) else want

@@ -14,6 +14,7 @@ from flowc.ir.dtypes import dtype
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.compute import Compute
 from flowc.ir.kernel.form import Buffer, Kernel, Stage
+from flowc.ir.kernel.interp import run_kernel
 
 from .contract_cases import conv, data, dot, filter_gradient, input_gradient, run_all
 from .contract_native import HostTarget, Native
@@ -305,6 +306,32 @@ def test_what_is_no_contract() -> None:
     out = k.compute(Buffer("o", dtype("f32"), (B,)).type,
                     lambda i: k.reduce("sum", [30], lambda r: a[i, r] * a[i, r]))
     assert match(Kernel("k", (a,), (out,), tuple(k.stages))) is None
+
+
+def _small() -> list[tuple[Kernel, dict[str, int]]]:
+    return [
+        (dot((B, 7), (7, 11)), {"B": 5}),
+        (dot((B, K), (K, N)), {"B": 5, "K": 0, "N": 7}),
+        (dot((B, K), (N, K), ((1,), (1,))), {"B": 13, "K": 6, "N": 9}),
+        (dot((B, 7), (B, 11), ((0,), (0,))), {"B": 5}),
+        (dot((B, 9, 8), (B, 5, 8), ((2,), (2,)), ((0,), (0,))), {"B": 3}),
+        (_epilogue(dot((B, 9), (9, 6)), B, 6, True)[0], {"B": 5}),
+        (conv((B, 4, 5, 2), (3, 3, 2, 5), pads=SAME3)[1], {"B": 2}),
+        (conv((B, 5, 5, 4), (3, 3, 1, 4), pads=SAME3, strides=(2, 2), groups=4)[1], {"B": 2}),
+        (filter_gradient(B, (5, 4, 2), (3, 3, 2, 4), 1, 1), {"B": 2}),
+        (input_gradient(B, (4, 3, 2), (3, 3, 2, 4), 2, 1), {"B": 1}),
+    ]
+
+
+@pytest.mark.parametrize("n", range(10))
+def test_no_races_and_no_stray_access(n: int) -> None:
+    """The kernel interpreter checks each index and each pair of chunks."""
+    kernel, env = _small()[n]
+    inputs = [data(b, env, i) for i, b in enumerate(kernel.inputs)]
+    want = run_kernel(kernel, inputs, env)
+    for v in schedule(kernel, match(kernel), HostTarget(vector_bits=128)):
+        for got, expected in zip(run_kernel(v.kernel, inputs, env, order=1), want, strict=True):
+            assert np.allclose(got.astype(np.float64), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_packing_can_be_hoisted() -> None:

@@ -387,5 +387,3 @@ def test_objects_need_no_symbol(t: DType, triple: str, cpu: str) -> None:
     text = codegen.as_assembly(lower_phase(k, k.phases[0], "phase", where), where, 0)
     calls = [ln for ln in text.splitlines() if ln.split()[:1] in (["bl"], ["callq"], ["call"])]
     assert not calls, calls[:3]
-
-

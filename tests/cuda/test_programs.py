@@ -1,0 +1,112 @@
+"""Whole programs for the emulated GPU: the driver, gradients, threads, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowc.backends.cuda.backend import CudaEmuBackend, device_text
+from flowc.backends.cuda.ptx import find_ptxas
+from flowc.compiler import driver
+from flowc.ir import interpreter
+from flowc.ir.autodiff import gradients
+from flowc.ir.builder import Builder
+from flowc.ir.core import Function
+from flowc.ir.dims import sym
+from flowc.ir.dtypes import f32, i32
+from flowc.ir.types import TensorType
+from flowc.runtime import Context, ThreadPool
+from flowc.runtime.errors import FlowcError, InvalidArgumentError
+from gpu_harness import OPTIONS, checked, is_straight, notes, plan
+from gpu_harness import Batch as Programs
+
+B = sym("B")
+
+
+def classifier() -> Function:
+    """A convolution, a dense layer, softmax cross entropy: loss and gradients of the weights."""
+    b = Builder("main")
+    x = b.param(TensorType(f32, (B, 8, 8, 3)), "x")
+    labels = b.param(TensorType(f32, (B, 10)), "labels")
+    w1 = b.param(TensorType(f32, (3, 3, 3, 16)), "w1")
+    w2 = b.param(TensorType(f32, (16 * 64, 10)), "w2")
+    h = b.conv(x, w1, strides=(1, 1), pads=((1, 1), (1, 1)), lhs_dilation=(1, 1),
+               rhs_dilation=(1, 1), groups=1)
+    h = b.max(h, b.const(0, h))
+    flat = b.reshape(h, shape=(B, 16 * 64))
+    logits = b.dot(flat, w2, contract=((1,), (0,)), batch=((), ()))
+    top = b.broadcast(b.reduce(logits, op="max", axes=(1,)), shape=(B, 10), dims=(0,))
+    shifted = b.sub(logits, top)
+    total = b.reduce(b.exp(shifted), op="sum", axes=(1,))
+    logs = b.sub(shifted, b.broadcast(b.log(total), shape=(B, 10), dims=(0,)))
+    loss = b.neg(b.reduce(b.mul(logs, labels), op="sum", axes=(0, 1)))
+    grads = gradients(b, [loss], [w1, w2], [b.const(1, loss)])
+    return b.finish((loss, *grads))
+
+
+def data(n: int) -> list[Any]:
+    rng = np.random.default_rng(n)
+    labels = np.eye(10, dtype=np.float32)[rng.integers(0, 10, n)]
+    return [rng.standard_normal((n, 8, 8, 3)).astype(np.float32), labels,
+            (rng.standard_normal((3, 3, 3, 16)) / 5).astype(np.float32),
+            (rng.standard_normal((1024, 10)) / 30).astype(np.float32)]
+
+
+def test_training_step() -> None:
+    f = classifier()
+    loaded = driver.compile_program(f, OPTIONS).load()
+    with_threads = Context(ThreadPool(2))
+    for n in (1, 7):
+        inputs = data(n)
+        got = loaded.call(inputs)
+        again = loaded.call(inputs, ctx=with_threads)
+        want = interpreter.run(f, [x.astype(np.float32) for x in inputs])
+        for a, t, w in zip(got, again, want, strict=True):
+            np.testing.assert_allclose(a, w, rtol=2e-4, atol=2e-4)
+            assert a.tobytes() == t.tobytes()
+
+
+def test_kernels_of_a_training_step_have_no_faults() -> None:
+    program, batch = plan(classifier()), Programs()
+    assert is_straight(program)
+    assert any("tiles" in note for note in notes(program))
+    batch.add(program)
+    batch.compile()
+    checked(batch, program, data(3))
+
+
+@pytest.mark.skipif(find_ptxas() is None, reason="ptxas is not installed")
+def test_stages() -> None:
+    backend = CudaEmuBackend()
+    stages = backend.stages(plan(classifier()), backend.unit())
+    text = stages["ll"](None)
+    assert ".entry main_k0_0" in stages["ptx"](text)
+    assert stages["cubin"](text)[:4] == b"\x7fELF"
+    assert "ptx_kernel" in device_text(text)
+
+
+def test_an_error_names_the_lowest_offender() -> None:
+    b = Builder("main")
+    x = b.param(TensorType(f32, (10,)), "x")
+    index = b.param(TensorType(i32, (B, 1)), "index")
+    out = b.gather(x, index, batch=0, bounds="check")
+    loaded = driver.compile_program(b.finish((out,)), OPTIONS).load()
+    values = np.arange(10, dtype=np.float32)
+    good = np.array([[3], [9], [0]], np.int32)
+    np.testing.assert_array_equal(loaded.call([values, good])[0], values[good[:, 0]])
+    bad = np.full((5000, 1), 4, np.int32)
+    bad[[100, 4000], 0] = 77, 11
+    with pytest.raises(InvalidArgumentError, match=r"index 11 is out of range \[0, 10\)"):
+        loaded.call([values, bad])
+
+
+def test_division_by_zero() -> None:
+    b = Builder("main")
+    x, y = b.param(TensorType(i32, (3,)), "x"), b.param(TensorType(i32, (3,)), "y")
+    loaded = driver.compile_program(b.finish((b.div(x, y),)), OPTIONS).load()
+    one = np.array([7, 8, 9], np.int32)
+    with pytest.raises(FlowcError, match="division by zero"):
+        loaded.call([one, np.array([1, 0, 2], np.int32)])
+    np.testing.assert_array_equal(loaded.call([one, one])[0], [1, 1, 1])
