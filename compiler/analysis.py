@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flowc.ir import dims
 from flowc.ir.dims import Dim
-from flowc.ir.kernel.expr import Expr, walk
+from flowc.ir.kernel.expr import INDEX, Expr, walk
 from flowc.ir.kernel.form import Buffer, Kernel, Stage
 from flowc.ir.plan import HostCall, Launch, Program, launches, walk_steps
 
@@ -77,7 +77,11 @@ def kernel_flops(k: Kernel, env: Mapping[str, int]) -> int:
 def _ops(value: Expr) -> int:
     """Operations of an expression outside of the bodies of its reductions."""
     inner = {x for e in walk(value) if e.op == "reduce" for x in walk(e.args[0])}
-    nodes = [e for e in walk(value) if e.op not in _FREE and e.op != "reduce" and e not in inner]
+    nodes = [
+        e for e in walk(value)
+        if e.op not in _FREE and e.op != "reduce" and e not in inner
+        and e.dtype is not INDEX and not e.dtype.is_bool and e.op != "select"
+    ]
     return sum(2 if e.op == "fma" else 1 for e in nodes)
 
 

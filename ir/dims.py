@@ -316,6 +316,21 @@ _OPS: dict[str, Callable[[Dim, Dim], Dim]] = {
 }
 
 
+def linear(d: Dim) -> tuple[str, int, int] | None:
+    """(s, c, e) where d is c·s + e for one symbol s, else None."""
+    if isinstance(d, int):
+        return None
+    constant, found = 0, None
+    for mono, c in d.terms:
+        if not mono:
+            constant = c
+        elif found is None and len(mono) == 1 and mono[0][1] == 1 and isinstance(mono[0][0], str):
+            found = (mono[0][0], c)
+        else:
+            return None
+    return None if found is None else (*found, constant)
+
+
 def substitute(d: Dim, env: Mapping[str, Dim]) -> Dim:
     """d with its symbols replaced; with ints for all of them the result is an int."""
     if isinstance(d, int):

@@ -95,8 +95,10 @@ def _bind_one(f: Function, name: str, t: TensorType, a: Any, env: Env) -> None:
     if a.dtype != t.dtype.np or a.ndim != t.rank:
         raise IRError(f"argument {name!r} of @{f.name} is {t}, got {a.dtype}{list(a.shape)}")
     for d, n in zip(t.shape, a.shape, strict=True):
-        for s in plain_symbol(d):
-            env.setdefault(s, n)
+        found = dims.linear(d)
+        if found is not None:
+            s, factor, rest = found
+            env.setdefault(s, (n - rest) // factor)
 
 
 def _because(f: Function, t: TensorType, env: Env) -> str:

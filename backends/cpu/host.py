@@ -144,6 +144,7 @@ class HostFunction:
         self.words = words
         self.grown: dict[Buffer, int] = {}
         self.phase_names: dict[tuple[int, int], str] = {}
+        self.checks: dict[int, bool] = {}  # by the kernel's identity
 
     def make(self) -> None:
         self.unit.globals.append(RUN)
@@ -162,7 +163,8 @@ class HostFunction:
 
     def _entry(self) -> None:
         # A long host function is straight stores and calls: optimizing it takes long for nothing.
-        quick = " noinline optnone" if len(self.kernel_ids) > OPTIMIZED_LAUNCHES else ""
+        self.long = len(self.kernel_ids) > OPTIMIZED_LAUNCHES
+        quick = " noinline optnone" if self.long else ""
         header = (f"define i32 @{self.p.name}(ptr %ctx, ptr %buffers, ptr %dims, ptr %workspace)"
                   f" nounwind{quick}")
         f = self.f = Function(self.unit, header)
@@ -181,8 +183,11 @@ class HostFunction:
             self.address[b] = self.constant_name(b)
         self.stride = self.sizes.dim(self.scratch)
         self.scratch_base = self._offset("%workspace", self.sizes.dim(self.p.workspace))
-        for b, at in self.p.offsets.items():
-            self.address[b] = self._offset("%workspace", self.sizes.dim(at))
+        if not self.long:
+            place = {at: self._offset("%workspace", self.sizes.dim(at))
+                     for at in dict.fromkeys(self.p.offsets.values())}
+            self.address.update((b, place[at]) for b, at in self.p.offsets.items())
+        self._common_args()
         self._steps(self.p.steps)
         f.emit("ret i32 0")
         self.unit.functions.append(f.text())
@@ -212,6 +217,8 @@ class HostFunction:
         found = self.address.get(root)
         if found is not None:
             return found
+        if self.long and root in self.p.offsets:  # nothing then lives through thousands of launches
+            return self._offset("%workspace", self.sizes.dim(self.p.offsets[root]))
         if not any(dims.symbols(d) & self.loop_symbols for d in root.shape):
             raise InternalError(f"{b} has no memory")
         return self._load("ptr", f"%grown{self._slot(root)}")
@@ -429,6 +436,8 @@ class HostFunction:
         last = len(s.variants) - 1
         variants = [v for n, v in enumerate(s.variants) if v.when is not None or n == last]
         end = f.label("next")
+        if self.long:
+            self.sizes.memo = {}
         before = dict(self.sizes.memo)
         for n, v in enumerate(variants):
             if v.when is not None and n + 1 < len(variants):
@@ -445,12 +454,17 @@ class HostFunction:
         f.start(end)
         self.sizes.memo = before
 
-    def _phases(self, s: Launch, v: Variant) -> None:
-        f, k = self.f, v.kernel
+    def _common_args(self) -> None:
+        """The words of the arguments that are the same for all kernels."""
         self._store(abi.CTX, "ptr", "%ctx")
         self._store(abi.ERROR_FLAG, "ptr", "%flag")
         self._store(abi.SCRATCH, "ptr", self.scratch_base)
         self._store(abi.SCRATCH_STRIDE, "i64", self.stride)
+
+    def _phases(self, s: Launch, v: Variant) -> None:
+        f, k = self.f, v.kernel
+        if self.call_ids:  # host calls use the same words
+            self._common_args()
         for n, b in enumerate(launch_params(s, s.variants.index(v))):
             self._store(abi.buffer_word(k, n), "ptr", self._where(b))
         for name in abi.symbols(k):
@@ -466,8 +480,16 @@ class HostFunction:
             kernel = self.kernel_ids[id(s.kernel)]
             f.emit(f"call void @flowc_run(ptr %ctx, i64 {chunks}, ptr @{name}, ptr %args,"
                    f" i32 {kernel})")
-        if any(e.op == "check" for p in k.phases for e in walk(*stmt_exprs(p.body))):
+        if self._checks(k):
             self._check_flag()
+
+    def _checks(self, k: LoopKernel) -> bool:
+        """Whether a kernel can report an error."""
+        if id(k) not in self.checks:
+            self.checks[id(k)] = any(
+                e.op == "check" for p in k.phases for e in walk(*stmt_exprs(p.body))
+            )
+        return self.checks[id(k)]
 
     def _phase_name(self, k: LoopKernel, n: int) -> str:
         key = id(k), n
@@ -517,6 +539,10 @@ class HostFunction:
         for (_, d), v in zip(flat, given, strict=True):
             if isinstance(d, dims.Expr) and len(d.terms) == 1 and d == dims.sym(str(d)):
                 values.setdefault(str(d), v)
+        for (_, d), v in zip(flat, given, strict=True):
+            found = dims.linear(d)
+            if found is not None and found[0] not in values:
+                values[found[0]] = self._solved(v, found[1], found[2])
         for n, name in enumerate(self.symbols):
             f.emit(f"store i64 {values.get(name, '0')}, ptr {self._gep('%dims', n)}")
         sizes = Sizes(f, lambda name: values.get(name, "0"))
@@ -532,6 +558,15 @@ class HostFunction:
             self._return_if(bad, n + 1)
         f.emit("ret i32 0")
         self.unit.functions.append(f.text())
+
+    def _solved(self, value: str, factor: int, rest: int) -> str:
+        """The s of value = factor·s + rest, rounded towards zero: the check of sizes finds that."""
+        f, out = self.f, value
+        for op, by in (("sub", rest), ("sdiv", factor)):
+            name = f.fresh("t")
+            f.emit(f"{name} = {op} i64 {out}, {by}")
+            out = name
+        return out
 
     def _companion(self, text: str) -> Function:
         f = self.f = Function(self.unit, text)

@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.kernel.expr import Expr, walk
@@ -24,9 +26,12 @@ MAX_STACK = 64 * 1024  # bytes; a larger `local` buffer lies in the worker's scr
 MAX_STACK_TOTAL = 256 * 1024
 
 
-def _expr_symbols(e: Expr) -> frozenset[str]:
+_symbols: WeakKeyDictionary[LoopKernel, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def _expr_symbols(exprs: list[Expr]) -> set[str]:
     out: set[str] = set()
-    for x in walk(e):
+    for x in walk(*exprs):
         if x.op == "lin":
             ks, c = x.attr
             for d in (*ks, c):
@@ -35,11 +40,18 @@ def _expr_symbols(e: Expr) -> frozenset[str]:
             buffer = x.attr if x.op == "load" else x.attr[1]
             for d in buffer.shape:
                 out |= dims.symbols(d)
-    return frozenset(out)
+    return out
 
 
 def symbols(kernel: LoopKernel) -> tuple[str, ...]:
-    """The kernel's dimension symbols in the order of `dims`."""
+    """The kernel's dimension symbols in the order of `dims`; found once a kernel."""
+    found = _symbols.get(kernel)
+    if found is None:
+        found = _symbols[kernel] = _find_symbols(kernel)
+    return found
+
+
+def _find_symbols(kernel: LoopKernel) -> tuple[str, ...]:
     out: set[str] = set()
     for b in kernel.params:
         for d in b.shape:
@@ -49,8 +61,7 @@ def symbols(kernel: LoopKernel) -> tuple[str, ...]:
             if isinstance(s, Alloc):
                 for d in s.buffer.shape:
                     out |= dims.symbols(d)
-        for e in stmt_exprs(phase.body):
-            out |= _expr_symbols(e)
+        out |= _expr_symbols(stmt_exprs(phase.body))
     return tuple(sorted(out))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flowc.compiler.loading import load
+
 from . import errors, initializers, nn, train
 from .config import ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions
 from .dtypes import (
@@ -26,6 +28,7 @@ from .dtypes import (
     uint64,
 )
 from .dtypes import bool_ as bool
+from .export import export
 from .graph import (
     Graph,
     GraphKeys,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,26 @@ class Expansion:
     def agree(self, a: Dim, c: Dim, message: str) -> Dim:
         """Assume that two sizes are equal; IRError where they are known to differ."""
         return self.b.agree(a, c, message)
+
+    def divide(self, total: Dim, by: Dim, message: str) -> Dim:
+        """total / by, assuming that it is exact: [N] as rows of 3 says that N is 3·k."""
+        found = dims.exact_div(total, by)
+        if found is not None:
+            return found
+        if isinstance(total, int) and isinstance(by, int):
+            raise self.fail(message)
+        if self.scratch:
+            return dims.floordiv(total, by)
+        for name in sorted(dims.symbols(total)):
+            factor = dims.exact_div(total, dims.sym(name))
+            if isinstance(factor, int) and isinstance(by, int) and min(factor, by) > 0:
+                common = math.gcd(factor, by)
+                k = self.b.fresh_symbol("k")
+                self.agree(dims.sym(name), dims.mul(k, by // common), message)
+                return dims.mul(k, factor // common)
+        found = dims.floordiv(total, by)
+        self.agree(dims.mul(found, by), total, message)
+        return found
 
     def at_least(self, size: Dim, n: Dim, message: str) -> None:
         """Assume that a size is not less than n."""

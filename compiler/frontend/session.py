@@ -124,12 +124,10 @@ class BaseSession:
         """Run a prepared call on the values of its feeds; or raise what its entry reported."""
         if report is not None:
             call.fast._raise(report)
-        i = 0
-        for dtype in call.dtypes:
+        for i, dtype in enumerate(call.dtypes):
             value = arrays[i]
             if value.__class__ is not np.ndarray or value.dtype is not dtype:
                 arrays[i] = convert(call.feeds[i], value)
-            i += 1
         bound = call.table.get(tuple([a.shape for a in arrays]))
         return bound(*arrays) if bound is not None else self._run_shapes(call, arrays)
 
@@ -270,6 +268,11 @@ class BaseSession:
         if threads > 1 and self._threads is None:
             self._threads = ThreadPool(threads)
         return self._threads
+
+    def load(self, variable: Any, value: Any) -> None:
+        """Set a variable's value; ValueError for another shape."""
+        with self._lock:
+            self.store.load(variable.op, value)
 
     # Life.
 
@@ -426,3 +429,8 @@ def _eval(tensor: Tensor, feed_dict: Any, session: Any) -> Any:
 @operator("run")
 def _run(op: Operation, feed_dict: Any, session: Any) -> None:
     _session(session, op.graph, "run").run(op, feed_dict)
+
+
+@operator("load")
+def _load(variable: Any, value: Any, session: Any) -> None:
+    _session(session, variable.graph, "load").load(variable, value)

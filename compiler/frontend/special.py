@@ -66,9 +66,18 @@ def _value(d: Dim, env: dict[str, int]) -> int | None:
 
 def _broken(program: Program, env: dict[str, int]) -> Guard | None:
     for g in program.guards:
+        for a, b in ((g.left, g.right), (g.right, g.left)):
+            _bind_factor(a, _value(b, env), env)
         if _value(g.left, env) != _value(g.right, env):
             return g
     return None
+
+
+def _bind_factor(d: Dim, value: int | None, env: dict[str, int]) -> None:
+    """A symbol that only a guard defines (N = 3·k) follows from the other side."""
+    found = dims.linear(d)
+    if found is not None and value is not None and found[0] not in env:
+        env[found[0]] = (value - found[2]) // found[1]
 
 
 def _ones(guard: Guard, env: dict[str, int]) -> set[str]:

@@ -253,5 +253,3 @@ def test_remainder_is_exact(dt: Any) -> None:
 def _from_bits(v: int, dt: Any) -> float:
     (value,) = struct.unpack("<f" if dt.bits == 32 else "<d", v.to_bytes(dt.bits // 8, "little"))
     return float(value)
-
-

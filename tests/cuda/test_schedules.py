@@ -131,6 +131,19 @@ def test_matmul(m: int, n: int, k: int, transposed: bool) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("k", [1024, 1500, 5000])
+def test_long_sums_are_cut(k: int) -> None:
+    c = Case()
+    a, b = c.input(normal(k, 20)), c.input(normal(k, 33))
+    out = c.k.compute(tensor(20, 33), lambda i, j: c.k.reduce(
+        "sum", (k,), lambda r: a[r, i] * b[r, j]))
+    final = c.k.compute(tensor(20, 33), lambda i, j: out[i, j] * out[i, j])
+    got, squares = c.run(out, final, note="K in pieces")
+    want = c.arrays[0].astype(np.float64).T @ c.arrays[1].astype(np.float64)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(squares, want**2, rtol=1e-3, atol=1e-2)
+
+
 def test_batched_product_with_several_axes() -> None:
     x, y = normal(3, 5, 7, 20), normal(3, 20, 9)
     b = Builder("main")

@@ -98,6 +98,10 @@ SHAPES = {
     "exp of broadcast": (
         lambda b, x: b.exp(b.broadcast(x, shape=(4, 3), dims=(1,))), [("f32", 3)],
         ["exp", "broadcast"]),
+    "scalars before they are repeated": (
+        lambda b, x, y: b.sqrt(b.sub(b.const(1, tensor("f32", 4, 3)),
+                                     b.broadcast(b.mul(x, y), shape=(4, 3), dims=()))),
+        [("f32",), ("f32",)], ["constant", "mul", "sub", "sqrt", "broadcast"]),
     "slice of slice": (
         lambda b, x: b.slice(b.slice(x, starts=(1, 0), limits=(4, 3), strides=(1, 2)),
                              starts=(1, 1), limits=(3, 2), strides=(1, 1)), [X], ["slice"]),

@@ -5,6 +5,9 @@ registers. The sum runs over tiles of K: the threads fill the two tiles of the f
 expressions they are (a convolution's window with its border, a fused prologue), then multiply them
 from shared memory. Thread (y, x) owns results y + 16·i, x + 16·j: stores are coalesced and reads of
 shared memory conflict-free. Sums run in rising order of k, whatever the tile.
+
+Where results are too few to fill a GPU and K is long (gradients of weights), K is cut into pieces
+of a size that the shape alone tells; a second phase adds the pieces in rising order.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from flowc.ir.kernel.patterns import estimate
 from ...cpu.contract.match import Contract, match
 from ...cpu.schedule import axes as ax
 from .columns import schedule_points
-from .common import allocated, epilogue
+from .common import allocated, epilogue, flat_phase, serial_reduce
 
 SIDE = 16  # threads along each side of a block
 TK = 16  # of K a tile
+FEW = 64  # blocks below which K is cut
+PIECE = 512  # of K a piece, at least
 SMALL = 32  # multiply-adds of a batch entry per result axis below which tiles do not pay
 
 
@@ -72,23 +77,29 @@ class _Tiled:
         return _Operand(e, axes, n, tile, width)
 
     def make(self) -> LoopKernel:
-        """The kernel: one phase."""
+        """The kernel: one phase, or two where K is cut."""
         c, k = self.c, self.c.kernel
-        tiles_m = dims.ceildiv(self.m, SIDE * self.rm)
-        tiles_n = dims.ceildiv(self.n, SIDE * self.rn)
+        tiles = (dims.ceildiv(self.m, SIDE * self.rm), dims.ceildiv(self.n, SIDE * self.rn))
         batch = tuple(v.attr.extent for v in c.batch)
-        grid = (*batch, tiles_m, tiles_n)
+        self.piece = _piece(dims.product((*batch, *tiles)), self.k)
+        pieces = 1 if self.piece is None else dims.ceildiv(self.k, self.piece)
+        self.part = Buffer(f"{c.stage.out.name}.part", c.acc, (pieces, *batch, self.m, self.n))
+        grid = (pieces, *batch, *tiles)
         blocks = dims.product(grid)
         block = ex.var("block", blocks)
-        *at, bm, bn = ax.unravel(block, grid)
+        self.at_piece, *at, bm, bn = ax.unravel(block, grid)
         self.batch = dict(zip(c.batch, at, strict=True))
         self.m0, self.n0 = bm * (SIDE * self.rm), bn * (SIDE * self.rn)
         self.acc = Buffer("acc", c.acc, (self.rm, self.rn), "register")
         body = (*self._clear(), self._loop(), self._write())
         body = allocated((self.acc, self.a.tile, self.b.tile), body)
-        phase = Phase((For(block, ex.index(blocks), "block", body),), SIDE * SIDE)
+        phases = [Phase((For(block, ex.index(blocks), "block", body),), SIDE * SIDE)]
         note = f"contract, tiles of {SIDE * self.rm}x{SIDE * self.rn}x{TK}"
-        return LoopKernel(k.name, k.inputs, k.outputs, (), (phase,), "cuda", note)
+        if self.piece is None:
+            return LoopKernel(k.name, k.inputs, k.outputs, (), tuple(phases), "cuda", note)
+        phases.append(self._combine())
+        note += f", K in pieces of {self.piece}"
+        return LoopKernel(k.name, k.inputs, k.outputs, (self.part,), tuple(phases), "cuda", note)
 
     def _threads(self, body: Callable[[Expr], Sequence[Stmt]]) -> Stmt:
         t = ex.var("t", SIDE * SIDE)
@@ -106,13 +117,19 @@ class _Tiled:
         ])),)
 
     def _loop(self) -> Stmt:
-        steps = dims.ceildiv(self.k, TK)
-        step = ex.var("step", steps)
-        k0 = step * TK
+        if self.piece is None:
+            steps = dims.ceildiv(self.k, TK)
+            step, start, trips = ex.var("step", steps), ex.index(0), ex.index(steps)
+        else:
+            start = self.at_piece * self.piece
+            step = ex.var("step", self.piece // TK)
+            left = ex.floordiv(ex.index(self.k) - start + (TK - 1), TK)
+            trips = ex.imin(ex.index(self.piece // TK), left)
+        k0 = start + step * TK
         fill = self._threads(lambda t: [
             *self._fill(self.a, self.m0, k0, t), *self._fill(self.b, self.n0, k0, t)
         ])
-        return For(step, ex.index(steps), "serial", (fill, self._threads(self._multiply)))
+        return For(step, trips, "serial", (fill, self._threads(self._multiply)))
 
     # ---- tiles
 
@@ -190,11 +207,46 @@ class _Tiled:
         return self._threads(body)
 
     def _one(self, p: Expr, q: Expr, i: Expr, j: Expr) -> list[Stmt]:
-        c = self.c
         m, n = self.m0 + p, self.n0 + q
-        env = {**self.batch, **self._unflatten(c.m, m), **self._unflatten(c.n, n)}
-        at = tuple(ex.substitute(e, env) for e in c.at)
-        value = ex.substitute(c.value, {**env, c.total: self.acc[i, j]})
-        stmts = tuple(epilogue(c.kernel, [c.stage, *c.epilogue], at, at, value))
+        if self.piece is None:
+            stmts = self._finish(self.batch, m, n, self.acc[i, j])
+        else:
+            at = (self.at_piece, *self.batch.values(), m, n)
+            stmts = (Store(self.part, at, self.acc[i, j]),)
         inside = self._inside((m, self.m), (n, self.n))
         return [If(inside, stmts)] if inside is not None else list(stmts)
+
+    def _finish(
+        self, batch: dict[Expr, Expr], m: Expr, n: Expr, total: Expr
+    ) -> tuple[Stmt, ...]:
+        """The stores of one result, given its sum."""
+        c = self.c
+        env = {**batch, **self._unflatten(c.m, m), **self._unflatten(c.n, n)}
+        at = tuple(ex.substitute(e, env) for e in c.at)
+        value = ex.substitute(c.value, {**env, c.total: total})
+        return tuple(epilogue(c.kernel, [c.stage, *c.epilogue], at, at, value))
+
+    def _combine(self) -> Phase:
+        """A thread a result: the sum of its pieces."""
+        shape = self.part.shape[1:]
+
+        def point(i: Expr) -> list[Stmt]:
+            *batch, m, n = ax.unravel(i, shape)
+            r = ex.var("r", self.part.shape[0])
+            total = ex.reduce("sum", (r,), self.part[(r, *batch, m, n)])
+            at = dict(zip(self.c.batch, batch, strict=True))
+            return serial_reduce(total, lambda v: list(self._finish(at, m, n, v)))
+
+        return flat_phase(dims.product(shape), point)
+
+
+def _piece(blocks: Dim, k: Dim) -> int | None:
+    """How much of K one block sums; None for all."""
+    if not isinstance(blocks, int) or not 0 < blocks < FEW:
+        return None
+    if not isinstance(k, int):
+        return 2 * PIECE
+    if k < 2 * PIECE:
+        return None
+    share = -(-k * blocks // FEW)
+    return max(PIECE, -(-share // TK) * TK)

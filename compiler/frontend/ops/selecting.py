@@ -240,6 +240,8 @@ def _reverse_sequence(x: Expansion, node: Operation, a: Value, n: Value) -> Any:
     seq, batch = x.axis(node.attrs["seq"], rank), x.axis(node.attrs["batch"], rank)
     order = (batch, seq, *(i for i in range(rank) if i not in (batch, seq)))
     moved = b.transpose(a, perm=order)
+    rows = x.agree(moved.ty.shape[0], n.ty.shape[0], f"lengths {n.type} for the rows of {a.type}")
+    moved, n = x.conform(moved, (rows, *moved.ty.shape[1:])), x.conform(n, (rows,))
     shape = moved.ty.shape[:2]
     length = b.broadcast(b.cast(n, dtype=_I32), shape=shape, dims=(0,))
     index = b.iota(dtype=_I32, shape=shape, axis=1)

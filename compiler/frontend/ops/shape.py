@@ -95,8 +95,11 @@ def _partial_reshape(x: Any, node: Operation, a: Value | None, to: Value | None)
 
 
 @expander("Reshape", partial=_partial_reshape)
-def _reshape(x: Expansion, node: Operation, a: Value, to: Value) -> Any:
-    return x.b.reshape(a, shape=completed(x, a, x.sizes(to)))
+def _reshape(x: Any, node: Operation, a: Value, to: Value) -> Any:
+    sizes = completed(x, a, x.sizes(to))
+    if x.scratch and dims.product(sizes) != a.ty.count:  # only the run knows that they are equal
+        return x.leaf(a.ty.with_shape(sizes))
+    return x.b.reshape(a, shape=dims.shape_substitute(sizes, x.b.merged))
 
 
 def completed(x: Expansion, a: Value, sizes: Shape) -> Shape:
@@ -113,13 +116,8 @@ def completed(x: Expansion, a: Value, sizes: Shape) -> Shape:
         return sizes
     if rest == 0:
         raise x.fail(f"cannot infer the missing size of {shape_text(sizes)}: others are 0")
-    missing = dims.exact_div(total, rest)
-    if missing is None:
-        if isinstance(total, int) and isinstance(rest, int):
-            raise x.fail(f"{a.type} cannot be reshaped to {shape_text(sizes)}")
-        missing = dims.floordiv(total, rest)
-        text = f"{a.type} cannot be reshaped to {shape_text(sizes)}"
-        x.agree(dims.mul(missing, rest), total, text)
+    text = f"{a.type} cannot be reshaped to {shape_text(sizes)}"
+    missing = x.divide(total, rest, text)
     return tuple(missing if i in unknown else d for i, d in enumerate(sizes))
 
 
@@ -371,13 +369,8 @@ def _split(x: Expansion, node: Operation, a: Value) -> Any:
     axis = x.axis(node.attrs["axis"], a.ty.rank)
     total, n, sizes = a.ty.shape[axis], len(node.outputs), node.attrs["sizes"]
     if sizes is None:
-        each = dims.exact_div(total, n)
-        if each is None and isinstance(total, int):
-            raise x.fail(f"axis {axis} of {a.type} does not split into {n} equal parts")
-        if each is None:
-            each = dims.floordiv(total, n)
-            text = f"axis {axis} of {a.type} does not split into {n} equal parts"
-            x.agree(dims.mul(each, n), total, text)
+        text = f"axis {axis} of {a.type} does not split into {n} equal parts"
+        each = x.divide(total, n, text)
         parts: list[Dim] = [each] * n
     else:
         rest = dims.add(total, -sum(s for s in sizes if s >= 0))

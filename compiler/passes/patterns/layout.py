@@ -131,23 +131,21 @@ def before_broadcast(b: Rewriter, op: Any, *xs: Value) -> Replacement:
     """
     if op.name in ("div", "rem") and not xs[0].ty.dtype.is_float:
         return None
-    wide = None
+    wide: tuple[int, ...] = ()
     for x in xs:
         made = b.made(x, "broadcast")
         if made is None:
             return None
-        if made.operands[0].ty.rank:
-            inner: Any = made.op
-            if wide is not None and wide.dims != inner.dims:
-                return None
-            wide = inner
-    if wide is None:
-        return None  # of splats alone: `fold` has the value
-    shape = tuple(wide.shape[a] for a in wide.dims)
+        inner: Any = made.op
+        if inner.dims and wide and wide != inner.dims:
+            return None
+        wide = wide or inner.dims
+    whole = xs[0].ty.shape
+    shape = tuple(whole[a] for a in wide)
 
     def build() -> Any:
         small = [b.made(x, "broadcast").operands[0] for x in xs]  # type: ignore[union-attr]
         small = [s if s.ty.rank else b.broadcast(s, shape=shape, dims=()) for s in small]
-        return b.broadcast(b.emit(op, *small), shape=wide.shape, dims=wide.dims)
+        return b.broadcast(b.emit(op, *small), shape=whole, dims=wide)
 
     return build
