@@ -33,7 +33,7 @@ class Backend(Protocol):
         ...
 
     def stages(self, program: Program, unit: Unit) -> dict[str, Callable[[Any], Any]]:
-        """Extension → function: ``ll`` makes the module's text, all others take it; ``o``: bytes."""
+        """Extension → function: ``ll`` makes the module's text, others take it; ``o``: bytes."""
         ...
 
     def fingerprint(self) -> str:

@@ -14,12 +14,15 @@ import numpy as np
 from flowc.backends.base import Backend
 from flowc.backends.cpu.backend import CpuBackend
 from flowc.backends.cpu.host import entry_symbols, host_calls, kernel_names
-from flowc.backends.cpu.target import LEVELS, CpuTarget, host, level
+from flowc.backends.cpu.target import LEVELS, CpuTarget, generic, host, level
 from flowc.backends.cuda.backend import CudaEmuBackend
 from flowc.backends.cuda.target import CudaTarget
+from flowc.backends.llvm.data import SHARED
 from flowc.ir import dims
 from flowc.ir.core import Function
 from flowc.ir.plan import Program, step_reads
+from flowc.ir.plan_text import print_program
+from flowc.ir.printer import print_function
 from flowc.ir.types import shape_text
 from flowc.runtime import (
     Cache,
@@ -46,12 +49,20 @@ def backend_for(options: Options) -> Backend:
     """The backend and target that the options name."""
     if options.target == "cuda-emu":
         return CudaEmuBackend(CudaTarget("sm_80" if options.cpu == "native" else options.cpu))
-    if options.target == "host" and options.cpu in ("native", ""):
-        return CpuBackend(host(), options.opt_level)
-    if options.target == "host" and options.cpu in LEVELS:
-        return CpuBackend(level(options.cpu), options.opt_level)
+    return CpuBackend(cpu_target(options), options.opt_level)
+
+
+def cpu_target(options: Options) -> CpuTarget:
+    """The CPU that the options name. ``native`` is the host's, of another target the least one."""
     triple = host().triple if options.target == "host" else options.target
-    return CpuBackend(CpuTarget(triple, options.cpu, options.features), options.opt_level)
+    if options.cpu in LEVELS and options.target == "host":
+        base = level(options.cpu)
+    elif options.cpu not in ("native", ""):
+        base = CpuTarget(triple, options.cpu)
+    else:
+        base = host() if options.target == "host" else generic(triple)
+    features = ",".join(filter(None, (base.features, options.features)))
+    return CpuTarget(base.triple, base.cpu, features)
 
 
 @dataclass
@@ -69,7 +80,12 @@ class Compiled:
     @cached_property
     def executable(self) -> Executable:
         """The function, loaded into this process once."""
-        library: Library = jit.load(self.object)
+        shared = {
+            f"{self.program.name}.{b.name}": v.array
+            for b, v in self.program.constants.items() if v.array.nbytes >= SHARED
+        }
+        imports = {name: array.ctypes.data for name, array in shared.items()}
+        library: Library = jit.load(self.object, imports=imports, keep=tuple(shared.values()))
         return Executable(self.manifest, library)
 
     def load(self) -> Executable:
@@ -147,9 +163,9 @@ def _assemble(
     """The object of the module's text, from the cache where it has it."""
     start = time.perf_counter()
     digest = hashlib.sha256(text.encode()).hexdigest()
-    key = {"name": "module", "source": digest, "backend": backend.fingerprint()}
+    key = {"name": "module", "form": "jit", "source": digest, "backend": backend.fingerprint()}
     found = cache.get(key) if cache is not None else None
-    code: bytes = found if found is not None else stages["o"](text)
+    code: bytes = found if found is not None else stages.get("jit", stages["o"])(text)
     if cache is not None and found is None:
         cache.put(key, code)
     timings.add("llvm" if found is None else "cache", time.perf_counter() - start)

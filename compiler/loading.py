@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from flowc.runtime.manifest import Manifest
 
 from . import artifact, elf
 
+_serial = itertools.count(1)
 SUFFIXES = ("", "_bind", "_workspace_size", "_output_shapes")
 
 
@@ -161,6 +163,16 @@ def _check(
         )
 
 
+def _fresh_path(fd: int) -> str:
+    """A path of a file descriptor that no library was loaded by before.
+
+    The loader takes a library of the same path for the same library, and numbers of descriptors
+    come again: so the path spells a serial number in dots and slashes that mean nothing.
+    """
+    bits = f"{next(_serial):b}"
+    return f"/proc/self/fd{''.join('/.' if b == '1' else '/' for b in bits)}/{fd}"
+
+
 def _object(image: bytes) -> jit.Library:
     return jit.load(image)
 
@@ -173,7 +185,7 @@ def _library(image: bytes, name: str) -> jit.Library:
     try:
         with os.fdopen(os.dup(fd), "wb") as f:
             f.write(image)
-        handle = ctypes.CDLL(f"/proc/self/fd/{fd}", mode=os.RTLD_NOW | os.RTLD_LOCAL)
+        handle = ctypes.CDLL(_fresh_path(fd), mode=os.RTLD_NOW | os.RTLD_LOCAL)
     except OSError as error:
         raise DataLossError(f"the library cannot be loaded: {error}") from error
     finally:

@@ -19,9 +19,10 @@ class Options:
     """How to compile and run.
 
     target: an LLVM triple, ``host``, or ``cuda-emu``. cpu: the chip (``native`` for the host's).
-    features: LLVM feature string added to the chip's. opt_level: LLVM's 0–3 (kernels bring their own vectors: 1 is as fast as 3). threads: size of a session's
-    pool, 0 for one a core. cache: use the compile cache. fast_entry: the native CPython entry.
-    verify: run the verifiers between passes.
+    features: LLVM feature string added to the chip's. opt_level: LLVM's 0–3 (kernels bring their
+    own vectors: 1 is as fast as 3). threads: size of a session's pool, 0 for one a core. cache: use
+    the compile cache. fast_entry: the native CPython entry. verify: run the verifiers between
+    passes.
     """
 
     target: str = field(default="host", metadata={"help": "LLVM triple, host, or cuda-emu"})

@@ -114,7 +114,7 @@ class Builder:
             return x
         lead = x.ty.rank - len(shape)
         axes = tuple(i for i in range(x.ty.rank) if i < lead or shape[i - lead] != x.ty.shape[i])
-        out = self.reduce(x, op="sum", axes=axes)
+        out: Value = self.reduce(x, op="sum", axes=axes)
         return out if out.ty.shape == shape else self.reshape(out, shape=shape)
 
     def call_region(self, f: Function, args: Sequence[Value]) -> tuple[Value, ...]:

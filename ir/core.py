@@ -95,6 +95,21 @@ class Op:
         """Attribute name → value, in the order of the text form."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
+    def _values(self) -> tuple[Any, ...]:
+        """The attributes' values, in order."""
+        return tuple(getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Op) and type(other) is type(self) and (
+            other._values() == self._values())
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{k}={v!r}" for k, v in self.attrs().items())
+        return f"{type(self).__name__}({inner})"
+
     def subfunctions(self) -> tuple[Function, ...]:
         """The functions among the attributes."""
         return tuple(v for v in self.attrs().values() if isinstance(v, Function))

@@ -1,8 +1,8 @@
 """Dimensions: an int, or an integer expression over symbols in canonical form.
 
 A symbolic dimension is a polynomial with integer coefficients over *atoms*: symbols (``B``) and
-the opaque operations ``floordiv``, ``mod``, ``max``, ``min`` of canonical operands. Equal polynomials
-compare equal, so equal shapes do. A value that is constant is always a plain ``int``.
+the opaque operations ``floordiv``, ``mod``, ``max``, ``min`` of canonical operands. Equal
+polynomials compare equal, so equal shapes do. A value that is constant is always a plain ``int``.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ def exact_div(a: Dim, b: Dim) -> Dim | None:
 
 def _poly_div(a: Dim, b: Dim) -> Dim | None:
     """Exact division of polynomials by repeated cancelling of leading terms, at most 16 steps."""
-    rest, quotient = a, 0
+    rest: Dim = a
+    quotient: Dim = 0
     if not isinstance(b, Expr):
         return None
     lead = Expr(dict([b.terms[0]]))

@@ -1,4 +1,4 @@
-"""Element types of tensors: one table, from which printers, interpreters and backends derive theirs."""
+"""Element types of tensors: one table; printers, interpreters and backends derive theirs."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class DType:
         """The least value: −inf for floats, as a NumPy scalar."""
         if self.is_float:
             return self.np.type(-np.inf)
-        return self.np.type(False) if self.is_bool else self.np.type(ml_dtypes.iinfo(self.np).min)
+        return self.np.type(False if self.is_bool else _iinfo(self.np).min)
 
     @property
     def max(self) -> Any:
         """The greatest value: inf for floats, as a NumPy scalar."""
         if self.is_float:
             return self.np.type(np.inf)
-        return self.np.type(True) if self.is_bool else self.np.type(ml_dtypes.iinfo(self.np).max)
+        return self.np.type(True if self.is_bool else _iinfo(self.np).max)
 
 
 def _make(name: str, bits: int, kind: str, np_type: Any) -> DType:

@@ -58,6 +58,9 @@ class Literal:
             return None
         flat = self.array.reshape(-1)
         first = flat[:1].tobytes()
+        few = flat[:1024]
+        if flat[-1:].tobytes() != first or few.tobytes() != first * few.size:
+            return None
         if self.array.size > 1 and flat.tobytes() != first * self.array.size:
             return None
         return flat[0]

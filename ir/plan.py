@@ -35,7 +35,7 @@ class Raw:
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """Run a kernel. `variants` is empty until the kernel is scheduled; the last one is always valid.
+    """Run a kernel. `variants` is empty until it is scheduled; the last one is always valid.
 
     Launches of kernels that are equal but for their buffers share their variants, whose parameters
     are those of another launch: what runs here has this kernel's inputs and outputs and, variant by
@@ -102,8 +102,9 @@ class Loop:
     """Rounds of `body`.
 
     With `pred`: as long as it holds after `test` has run, at most `max_trips` rounds. With `count`:
-    that many rounds, t rising, or falling with `reverse`. xs: (element, array): in round t the memory
-    of `element` is array[t]. trips receives the number of rounds (i64), and `symbol` is that number.
+    that many rounds, t rising, or falling with `reverse`. xs: (element, array): in round t the
+    memory of `element` is array[t]. trips receives the number of rounds (i64), and `symbol` is
+    that number.
     """
 
     body: tuple[Step, ...]

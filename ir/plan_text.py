@@ -123,9 +123,9 @@ class _Printer:
         if isinstance(s, Launch):
             return self.launch(s, indent)
         if isinstance(s, Raw):
-            outs = s.stage.outs
-            reads = [b for b in dict.fromkeys(e.attr for e in s.stage.reads()) if b not in outs]
-            k = Kernel("raw", tuple(reads), outs, (s.stage,))
+            made = s.stage.outs
+            reads = [b for b in dict.fromkeys(e.attr for e in s.stage.reads()) if b not in made]
+            k = Kernel("raw", tuple(reads), made, (s.stage,))
             return self.launch(Launch(k), indent, "raw")
         if isinstance(s, Cond):
             head = f"{indent}if {self.name(s.pred)} {{"
@@ -139,10 +139,10 @@ class _Printer:
             return [f"{indent}{word} {self.name(s.stack)} = {self.name(s.value)}"]
         if isinstance(s, Define):
             return [f"{indent}define {s.symbol} = {self.name(s.value)}"]
-        ins, outs = self.list(s.inputs), self.list(s.outputs)
+        ins, outs = self.listing(s.inputs), self.listing(s.outputs)
         return [f"{indent}host {quote(s.name)} {ins} -> {outs}"]
 
-    def list(self, buffers: Sequence[Buffer]) -> str:
+    def listing(self, buffers: Sequence[Buffer]) -> str:
         return f"({', '.join(map(self.name, buffers))})"
 
     def loop(self, s: Loop, indent: str) -> list[str]:
@@ -150,7 +150,7 @@ class _Printer:
         if s.count is not None:
             head += f" count({s.count})" + (" reverse" if s.reverse else "")
         for element, array in s.xs:
-            head += f" element{self.list((element, array))}"
+            head += f" element{self.listing((element, array))}"
         head += f" trips({self.name(s.trips)})" if s.trips is not None else ""
         head += f" symbol({s.symbol})" if s.symbol else ""
         head += f" max({s.max_trips})" if s.max_trips is not None else ""
@@ -162,12 +162,13 @@ class _Printer:
 
     def launch(self, s: Launch, indent: str, word: str = "launch") -> list[str]:
         inner = indent + "  "
-        head = f"{indent}{word} {self.list(s.kernel.inputs)} -> {self.list(s.kernel.outputs)} {{"
+        k = s.kernel
+        head = f"{indent}{word} {self.listing(k.inputs)} -> {self.listing(k.outputs)} {{"
         out = [head, *_indented(print_kernel(s.kernel), inner)]
         for v, scratch in zip(s.variants, s.scratch, strict=True):
             if v.when is not None:
                 out.append(f"{inner}when {_predicate(v.when)}")
-            out.append(f"{inner}scratch {self.list(scratch)}")
+            out.append(f"{inner}scratch {self.listing(scratch)}")
             out.extend(_indented(print_kernel(v.kernel), inner))
         return [*out, f"{indent}}}"]
 
@@ -379,7 +380,8 @@ class _Parser(DataScanner):
         kernel, _ = self.kernel()
         if not isinstance(kernel, LoopKernel):
             self.fail("a variant is a scheduled kernel", start)
-        return Variant(when, rebind_loops(kernel, _pairs(self, start, kernel, inputs, outputs, scratch)))
+        pairs = _pairs(self, start, kernel, inputs, outputs, scratch)
+        return Variant(when, rebind_loops(kernel, pairs))
 
     def kernel(self) -> tuple[Kernel | LoopKernel, int]:
         p = Parser(self.text, self.file)

@@ -32,11 +32,13 @@ Key = Mapping[str, str]
 
 
 def default_directory(environ: Mapping[str, str] | None = None) -> Path:
-    """`$FLOWC_CACHE`, else the platform's user cache directory + `/flowc`. The one function of the
-    runtime that reads the environment."""
+    """`$FLOWC_CACHE_DIR`, else the platform's user cache directory + `/flowc`.
+
+    The one function of the runtime that reads the environment.
+    """
     environ = os.environ if environ is None else environ
-    if environ.get("FLOWC_CACHE"):
-        return Path(environ["FLOWC_CACHE"])
+    if environ.get("FLOWC_CACHE_DIR"):
+        return Path(environ["FLOWC_CACHE_DIR"])
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "flowc"
     base = environ.get("XDG_CACHE_HOME", "")

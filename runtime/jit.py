@@ -70,10 +70,13 @@ def _lljit() -> Any:
 class Library:
     """Loaded object code. Addresses are valid while it lives: whoever calls one holds it."""
 
-    __slots__ = ("_addresses", "_tracker", "name")
+    __slots__ = ("_addresses", "_keep", "_tracker", "name")
 
-    def __init__(self, name: str, tracker: Any, addresses: Mapping[str, int]) -> None:
+    def __init__(
+        self, name: str, tracker: Any, addresses: Mapping[str, int], keep: object = None
+    ) -> None:
         self.name, self._tracker, self._addresses = name, tracker, dict(addresses)
+        self._keep = keep  # what the code refers to
 
     def __contains__(self, symbol: str) -> bool:
         return symbol in self._addresses
@@ -123,11 +126,13 @@ def load(
     image: bytes,
     symbols: Iterable[str] | None = None,
     imports: Mapping[str, int] | None = None,
+    keep: object = None,
 ) -> Library:
     """Link an object into the process.
 
     `symbols`: what to export, all that it defines by default; `imports`: addresses for undefined
-    symbols, before those of the process (libc and libm are found there). Raises NotFoundError for
+    symbols, before those of the process (libc and libm are found there); `keep`: what they belong to,
+    alive as long as the library. Raises NotFoundError for
     a symbol that the object lacks, InternalError when LLVM cannot link it.
     """
     defined = defined_symbols(image)
@@ -146,7 +151,7 @@ def load(
             tracker = builder.link(_lljit(), library)
     except RuntimeError as error:
         raise InternalError(f"cannot link {library}: {error}") from error
-    return Library(library, tracker, {name: tracker[name] for name in wanted})
+    return Library(library, tracker, {name: tracker[name] for name in wanted}, keep)
 
 
 def compile_ir(text: str, machine: Any | None = None) -> bytes:

@@ -18,6 +18,7 @@ from flowc.compiler.pipeline import default_pipeline, run_passes
 from flowc.ir import dims
 from flowc.ir.core import Function
 from flowc.ir.kernel.form import Buffer
+from flowc.ir.kernel.verify import verify_kernel
 from flowc.ir.plan import Copy, Launch, Program, launch_params, launches
 
 Array = np.ndarray[Any, Any]
@@ -49,6 +50,7 @@ class Batch:
         for s in launches(p.steps):
             for i, v in enumerate(s.variants):
                 k, aliased = v.kernel, shared_memory(p, launch_params(s, i))
+                verify_kernel(k)
                 for n, phase in enumerate(k.phases):
                     at = self.first[id(k), n, aliased] = len(self.module.kernels)
                     self.module.add(k, phase, f"k{at}", [k.params[j] for j in aliased])

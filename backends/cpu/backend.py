@@ -14,9 +14,10 @@ from flowc.ir.kernel.form import Kernel
 from flowc.ir.plan import Program, Variant
 from flowc.runtime.abi import ABI_VERSION
 
+from ..llvm.data import fill, shared
 from ..llvm.emit import Unit
 from . import codegen
-from .host import host_text
+from .host import host_text, large_constants
 from .schedule import schedule
 from .target import CpuTarget
 
@@ -39,12 +40,19 @@ class CpuBackend:
         return Unit(self.target)
 
     def stages(self, program: Program, unit: Unit) -> dict[str, Callable[[Any], Any]]:
-        """``ll``: the module's text; ``s``: assembly; ``o``: the object's bytes."""
+        """``ll``: the module's text; ``s``: assembly; ``o``: the object; ``jit``: the object for this
+        process, which shares the largest constants."""
         return {
             "ll": lambda _: host_text(program, unit),
             "s": lambda ll: codegen.as_assembly(ll, self.target, self.opt_level),
-            "o": lambda ll: codegen.compile_ir(ll, self.target, self.opt_level),
+            "o": lambda ll: self.object(program, ll),
+            "jit": lambda ll: self.object(program, shared(ll)),
         }
+
+    def object(self, program: Program, ll: str) -> bytes:
+        """The object of a module's text, with the program's large constants."""
+        image = codegen.compile_ir(ll, self.target, self.opt_level)
+        return fill(image, large_constants(program, self.target.triple))
 
     def fingerprint(self) -> str:
         """Target, versions, ABI and optimization level, as a hash."""

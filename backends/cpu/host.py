@@ -30,6 +30,7 @@ from flowc.runtime.abi import E_CANCELLED, E_HOST, E_MEMORY, field_pointer
 from flowc.runtime.errors import InternalError
 
 from ..llvm import abi
+from ..llvm.data import global_text, outside
 from ..llvm.emit import Function, Unit
 from ..llvm.lower import lower_phase
 from ..llvm.sizes import Sizes
@@ -37,7 +38,8 @@ from ..llvm.sizes import Sizes
 OPTIMIZED_LAUNCHES = 40
 
 RUN = f"""
-define internal void @flowc_run(ptr %ctx, i64 %chunks, ptr %fn, ptr %args, i32 %kernel) nounwind noinline {{
+define internal void @flowc_run(ptr %ctx, i64 %chunks, ptr %fn, ptr %args, i32 %kernel)
+    nounwind noinline {{
 entry:
   %none = icmp eq ptr %ctx, null
   br i1 %none, label %serial, label %known
@@ -117,6 +119,14 @@ def data_symbols(p: Program) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def large_constants(p: Program, triple: str) -> dict[str, bytes]:
+    """Symbol → bytes of the constants that `data.fill` puts into the object."""
+    return {
+        f"{p.name}.{b.name}": literal_bytes(v) for b, v in p.constants.items()
+        if outside(v.array.nbytes, triple)
+    }
+
+
 def literal_bytes(value: Literal) -> bytes:
     """A constant's bytes as buffers hold them."""
     return np.ascontiguousarray(value.array).tobytes()
@@ -133,7 +143,7 @@ class HostFunction:
         self.kernel_ids = {id(s.kernel): n for n, s in enumerate(launches(p.steps))}
         self.call_ids = {id(s): n for n, s in enumerate(host_calls(p))}
         self.scratch: Dim = 0
-        words = 1
+        words = abi.BUFFERS
         for launch in launches(p.steps):
             for v in launch.variants:
                 self.scratch = dims.maximum(self.scratch, abi.scratch_bytes(v.kernel))
@@ -145,11 +155,13 @@ class HostFunction:
         self.grown: dict[Buffer, int] = {}
         self.phase_names: dict[tuple[int, int], str] = {}
         self.checks: dict[int, bool] = {}  # by the kernel's identity
+        self.launchers: dict[int, str] = {}
 
     def make(self) -> None:
         self.unit.globals.append(RUN)
         for b, value in self.p.constants.items():
-            self.unit.globals.append(_constant(self.constant_name(b), literal_bytes(value)))
+            name, triple = self.constant_name(b), self.unit.target.triple
+            self.unit.globals.append(global_text(name, literal_bytes(value), triple))
         self._entry()
         self._bind()
         self._workspace_size()
@@ -346,7 +358,8 @@ class HostFunction:
                 made = [s.stack]
             for b in made:
                 root = self.p.root(b)
-                if root not in self.address and any(symbol in dims.symbols(d) for d in root.shape):
+                placed = root in self.address or root in self.p.offsets
+                if not placed and any(symbol in dims.symbols(d) for d in root.shape):
                     found.setdefault(root)
         return list(found)
 
@@ -386,7 +399,6 @@ class HostFunction:
         f.start(ok)
 
     def _push(self, s: Push) -> None:
-        f = self.f
         size = self.sizes.dim(s.value.type.nbytes)
         at = self.sizes.arith("mul", size, self.rounds[-1])
         if s.grows:
@@ -469,6 +481,16 @@ class HostFunction:
             self._store(abi.buffer_word(k, n), "ptr", self._where(b))
         for name in abi.symbols(k):
             self._store(abi.dim_word(k, name), "i64", self._symbol(name))
+        kernel = self.kernel_ids[id(s.kernel)]
+        if self.long:
+            f.emit(f"call void @{self._launcher(k)}(ptr %ctx, ptr %args, i32 {kernel})")
+        else:
+            self._runs(k, f, self.sizes, str(kernel))
+        if self._checks(k):
+            self._check_flag()
+
+    def _runs(self, k: LoopKernel, f: Function, sizes: Sizes, kernel: str) -> None:
+        """Run the phases of a kernel whose arguments are set."""
         for n, phase in enumerate(k.phases):
             if not phase.body:
                 continue  # over no elements
@@ -476,12 +498,26 @@ class HostFunction:
             if not isinstance(loop, For) or loop.kind != "parallel" or len(phase.body) != 1:
                 raise InternalError(f"phase {n} of {k.name} is not one parallel loop")
             name = self._phase_name(k, n)
-            chunks = self.sizes.index(loop.extent)
-            kernel = self.kernel_ids[id(s.kernel)]
-            f.emit(f"call void @flowc_run(ptr %ctx, i64 {chunks}, ptr @{name}, ptr %args,"
-                   f" i32 {kernel})")
-        if self._checks(k):
-            self._check_flag()
+            f.emit(f"call void @flowc_run(ptr %ctx, i64 {sizes.index(loop.extent)}, ptr @{name},"
+                   f" ptr %args, i32 {kernel})")
+
+    def _launcher(self, k: LoopKernel) -> str:
+        """A function that runs a kernel's phases: long host functions stay short by it."""
+        if id(k) not in self.launchers:
+            name = self.launchers[id(k)] = f'"{self.p.name}.{k.name}.launch.{len(self.launchers)}"'
+            f = Function(self.unit, f"define internal void @{name}"
+                                    "(ptr %ctx, ptr %args, i32 %kernel) nounwind noinline")
+
+            def symbol(s: str) -> str:
+                p, x = f.fresh("p"), f.fresh("x")
+                f.emit(f"{p} = getelementptr i64, ptr %args, i64 {abi.dim_word(k, s)}")
+                f.emit(f"{x} = load i64, ptr {p}")
+                return x
+
+            self._runs(k, f, Sizes(f, symbol), "%kernel")
+            f.emit("ret void")
+            self.unit.functions.append(f.text())
+        return self.launchers[id(k)]
 
     def _checks(self, k: LoopKernel) -> bool:
         """Whether a kernel can report an error."""
@@ -522,8 +558,8 @@ class HostFunction:
         self._return_if(self._is_null(fn), E_HOST)
         for n, b in enumerate((*s.inputs, *s.outputs)):
             self._store(n, "ptr", self._where(b))
-        code = f.fresh("c")
-        f.emit(f"{code} = call i32 {fn}(ptr %ctx, i32 {self.call_ids[id(s)]}, ptr %args, ptr %dims)")
+        code, n = f.fresh("c"), self.call_ids[id(s)]
+        f.emit(f"{code} = call i32 {fn}(ptr %ctx, i32 {n}, ptr %args, ptr %dims)")
         bad = f.fresh("t")
         f.emit(f"{bad} = icmp ne i32 {code}, 0")
         self._return_if(bad, code)
@@ -607,9 +643,3 @@ class HostFunction:
             f.emit(f"store i64 {sizes.dim(d)}, ptr {self._gep('%shapes', n)}")
         f.emit("ret void")
         self.unit.functions.append(f.text())
-
-
-def _constant(name: str, data: bytes) -> str:
-    """A global with these bytes, aligned for vectors."""
-    text = "\\" + data.hex("\\").upper() if data else ""
-    return f'{name} = internal constant [{len(data)} x i8] c"{text}", align 64'

@@ -107,6 +107,12 @@ def host() -> CpuTarget:
     return CpuTarget(found.triple, name, ",".join(features))
 
 
+def generic(triple: str) -> CpuTarget:
+    """The least machine that a system for the triple runs on (RISC-V: rv64gc, as Linux needs)."""
+    plain = CpuTarget(triple)
+    return CpuTarget(triple, "", "+m,+a,+f,+d,+c") if plain.arch == "riscv64" else plain
+
+
 def level(name: str, triple: str = "x86_64-unknown-linux-gnu") -> CpuTarget:
     """One of the x86-64 levels, ``x86-64-v3``."""
     if name not in LEVELS:

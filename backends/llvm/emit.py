@@ -23,6 +23,8 @@ class Target(Protocol):
     @property
     def triple(self) -> str: ...
     @property
+    def features(self) -> str: ...
+    @property
     def vector_bits(self) -> int: ...
     @property
     def has_fma(self) -> bool: ...
@@ -144,6 +146,9 @@ class Unit:
         if "@flowc_report" in body:
             parts.append(error_helper())
             parts.append(REPORT)
+        if self.target.triple.startswith("riscv64") and "+d" in self.target.features:
+            abi = self.metadata('!{i32 1, !"target-abi", !"lp64d"}')  # floats in registers
+            parts.append(f"!llvm.module.flags = !{{{abi}}}")
         parts += [body, *self._declared.values(), *self._metadata]
         return "\n".join(parts) + "\n"
 

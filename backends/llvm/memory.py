@@ -163,8 +163,6 @@ class Memory:
     def _masked(
         self, name: str, ty: str, n: int, pointer: V, args: list[V | str], place: Place
     ) -> V:
-        if self.fn.unit.target.vector_bits == 0:
-            raise InternalError("vector memory access on a scalar target")
         kinds: list[V | str] = [_Passed(pointer, a) if i == _pointer_at(name) else a
                                 for i, a in enumerate(args)]
         return self.fn.intrinsic(name, ty, n, kinds, place.meta)

@@ -84,8 +84,9 @@ class Sizes:
         if op in ("max", "min"):
             less = self._op(f"icmp s{'gt' if op == 'max' else 'lt'} i64 {x}, {y}")
             return self._op(f"select i1 {less}, i64 {x}, i64 {y}")
-        zero = self._op(f"icmp eq i64 {y}, 0")
-        safe = self._op(f"select i1 {zero}, i64 1, i64 {y}")
+        known = y.isdigit() and y != "0"
+        zero = "false" if known else self._op(f"icmp eq i64 {y}, 0")
+        safe = y if known else self._op(f"select i1 {zero}, i64 1, i64 {y}")
         q = self._op(f"sdiv i64 {x}, {safe}")
         r = self._op(f"srem i64 {x}, {safe}")
         signs = self._op(f"xor i64 {r}, {safe}")
@@ -98,7 +99,7 @@ class Sizes:
         else:
             moved = self._op(f"add i64 {r}, {safe}")
             out = self._op(f"select i1 {fix}, i64 {moved}, i64 {r}")
-        return self._op(f"select i1 {zero}, i64 0, i64 {out}")
+        return out if known else self._op(f"select i1 {zero}, i64 0, i64 {out}")
 
     def index(self, e: Expr) -> str:
         """The value of an index expression without loop variables, or of a predicate over such."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from flowc.ir.verifier import verify
 from .. import driver
 from ..options import Options
 from ..passes.base import PASSES, Context, Pass, Unit, parse_pass
+from ..passes.rewrite import RULES
 from ..pipeline import Timings, default_pipeline, run_passes
 from . import inputs, run_command
 from .failures import UserError, compiling
@@ -43,8 +45,10 @@ def run(a: argparse.Namespace) -> None:
         unit = run_passes(unit, ctx, passes, (watch,), timings)
         if options.time_passes:
             print(timings.table(), file=sys.stderr)
-        if options.rewrite_limit >= 0:
+        if a.rewrites or options.rewrite_limit >= 0:
             print(f"{sum(ctx.rewrites.values())} rewrites", file=sys.stderr)
+        if a.rewrites:
+            show_rewrites(ctx)
         result = unit.items[item.name]
         if a.execute:
             execute(result, passes, options, a)
@@ -104,6 +108,16 @@ def list_passes() -> None:
         print(f"{name:16} {about}")
         for f in dataclasses.fields(cls):
             print(f"{'':18}{f.name}={f.default}")
+
+
+def show_rewrites(ctx: Context) -> None:
+    """What was rewritten how often, and where the rule is written."""
+    where: dict[str, str] = {}
+    for name, match in (r for rules in RULES.values() for r in rules):
+        code = match.__code__
+        where[name] = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
+    for name, count in sorted(ctx.rewrites.items(), key=lambda t: -t[1]):
+        print(f"{count:6} {name:24} {where.get(name, '')}".rstrip(), file=sys.stderr)
 
 
 def execute(

@@ -142,6 +142,8 @@ def add_opt(p: argparse.ArgumentParser) -> None:
     p.add_argument("--stop-after", metavar="NAME", help="end after this pass")
     p.add_argument("--start-from", metavar="FILE", help="go on from the text of a step")
     p.add_argument("--list-passes", action="store_true", help="the passes and their options")
+    p.add_argument("--rewrites", action="store_true",
+                   help="print which rules were applied how often, and where they are written")
     p.add_argument("--run", dest="execute", action="store_true",
                    help="compile the result and run it")
     p.add_argument("-o", "--output", help="write the last text here instead of printing it")

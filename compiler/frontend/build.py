@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowc.ir import dims
 from flowc.ir.autodiff import live as depended
@@ -17,9 +17,7 @@ from flowc.ir.types import TensorType, tensor
 from .errors import InvalidArgumentError
 from .expand import VARIABLE_TYPES, Expansion
 from .scratch import symbol_name
-
-if TYPE_CHECKING:
-    from .tensor import Operation, Tensor
+from .tensor import Operation, Tensor
 
 Static = Mapping[str, int]  # symbols that a specialization fixes
 
@@ -29,9 +27,10 @@ class Program:
     """A function and how a session calls it.
 
     inputs: which feeds are its input parameters, in order; shapes: their sizes before any were
-    made to agree. implied: whether the parameters' types say all that the guards do. state: the operation behind each state parameter (a variable, or a random op
-    for its step). reads: variables whose value at entry is used. outputs: number of results
-    before the new values of state.
+    made to agree. implied: whether the parameters' types say all that the guards do.
+    assumed: feeds whose values it takes as constants (sizes), with these. state: the operation
+    behind each state parameter (a variable, or a random op for its step). reads: variables whose
+    value at entry is used. outputs: number of results before the new values of state.
     """
 
     function: Function
@@ -42,6 +41,7 @@ class Program:
     guards: tuple[Guard, ...]
     outputs: int
     implied: bool
+    assumed: tuple[tuple[int, bytes], ...] = ()
 
     def updates(self, op: Operation) -> bool:
         """Whether a run writes this state."""
@@ -73,10 +73,12 @@ class Build(Expansion):
         ranks: Sequence[int],
         static: Static,
         name: str = "main",
+        values: Mapping[Tensor, Any] | None = None,
     ) -> None:
         super().__init__(Builder(name))
         self.graph, self.fetches, self.feeds, self.static = graph, fetches, feeds, static
         self.ranks = dict(zip(feeds, ranks, strict=True))
+        self.values = values or {}
         self.memo_fed = {}
         self.params: dict[Tensor, Value] = {}  # fed tensors that are parameters
         self.missing: dict[Value, Operation] = {}  # placeholders that were not fed
@@ -85,14 +87,14 @@ class Build(Expansion):
         self.at_fetch: dict[Tensor, Value] = {}
 
     def program(self) -> Program:
-        """Expand, and return the finished function. IRError and InvalidArgumentError name a line."""
+        """Expand; the finished function. IRError and InvalidArgumentError name a line."""
         fed = dict.fromkeys(self.feeds)
         roots = [f.op for f in self.fetches if f not in fed]
         live = needed(roots, fed)
         self.check_fed(live)
         order, ghosts = self.uncut(live, roots, fed)
         used = {t for op in live for t in op.inputs if t in fed}
-        used |= {f for f in self.fetches if f in fed}  # type: ignore[misc]
+        used |= {f for f in self.fetches if isinstance(f, Tensor) and f in fed}
         for t in self.feeds:
             if t in used and t.op not in order:
                 self.feed(t, self.declared(t))
@@ -153,6 +155,8 @@ class Build(Expansion):
         self.params[tensor] = self.memo[tensor] = value
         self.memo_fed[tensor] = value
         self.owned.add(value)
+        if tensor in self.values:
+            self.known.given[value] = self.values[tensor].astype(object)
 
     def placeholder(self, node: Operation) -> Value:
         """A placeholder that only a gradient through a fed tensor may need."""
@@ -205,8 +209,8 @@ class Build(Expansion):
     # The finished function.
 
     def finished(self) -> Program:
-        fetched = [f for f in self.fetches if f is not f.op]
-        results = [self.at_fetch.get(f, self.memo.get(f)) for f in fetched]  # type: ignore[call-overload,arg-type]
+        fetched = [f for f in self.fetches if isinstance(f, Tensor)]
+        results = [self.at_fetch[f] if f in self.at_fetch else self.memo[f] for f in fetched]
         updates = list(self.written)
         for op in updates:
             self.entered(op, self.state[op].ty)
@@ -269,7 +273,15 @@ class Build(Expansion):
             dims.substitute(g.left, self.b.merged) == dims.substitute(g.right, self.b.merged)
             for g in f.guards
         )
-        return Program(f, inputs, shapes, tuple(states), tuple(reads), f.guards, count, implied)
+        assumed = tuple(
+            (i, self.values[t].tobytes())
+            for i, t in enumerate(self.feeds)
+            if t in self.params and self.params[t] in self.known.used
+        )
+        return Program(
+            f, inputs, shapes, tuple(states), tuple(reads), f.guards, count,
+            implied and not assumed, assumed,
+        )  # fmt: skip
 
     def original(self, tensor: Tensor) -> Shape:
         """A parameter's sizes as they were before any were made to agree."""

@@ -1,4 +1,4 @@
-"""`tf.ConfigProto` and its kin: accepted as TensorFlow has them; what has a meaning here is used."""
+"""`tf.ConfigProto` and its kin: accepted as TensorFlow has them, used where they mean something."""
 
 from __future__ import annotations
 

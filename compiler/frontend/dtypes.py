@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from flowc.ir import dtypes as ir
@@ -90,7 +91,7 @@ class DType:
 
     def _limit(self, sign: int) -> Any:
         if self.is_floating:
-            return ir.ml_dtypes.finfo(self.np).max * sign
+            return ml_dtypes.finfo(self.np).max * sign  # type: ignore[no-untyped-call]
         element = self.element
         if element.is_complex:
             raise TypeError(f"{self.name} has no limits")

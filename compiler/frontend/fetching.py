@@ -27,7 +27,7 @@ def flatten_fetches(graph: Graph, fetches: Any) -> tuple[list[Any], Rebuild]:
             raise TypeError("Fetch argument None has invalid type <class 'NoneType'>")
         if isinstance(f, Mapping):
             parts = {k: visit(v) for k, v in f.items()}
-            kind = type(f)
+            kind: Any = type(f)
             return lambda got: kind((k, r(got)) for k, r in parts.items())
         if isinstance(f, (list, tuple)):
             several = [visit(v) for v in f]
@@ -118,8 +118,8 @@ def convert(tensor: Tensor, value: Any) -> Any:
         if not info[0] <= value <= info[1]:
             raise TypeError(
                 f"Type of feed value {value} with type {type(value)} is not compatible with Tensor "
-                f"type {dtype.name}. Try explicitly setting the type of the feed tensor to a larger "
-                "type (e.g. int64)."
+                f"type {dtype.name}. Try explicitly setting the type of the feed tensor to a "
+                "larger type (e.g. int64)."
             )
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):

@@ -190,7 +190,7 @@ class Identity(Initializer):
         sizes = _sizes(shape)
         if len(sizes) != 2:
             raise ValueError("Identity matrix initializer can only be used for 2D matrices.")
-        return c.constant(self.gain * np.eye(*sizes), self._type(dtype))
+        return c.constant(self.gain * np.eye(sizes[0], sizes[1]), self._type(dtype))
 
 
 def glorot_uniform_initializer(seed: Any = None, dtype: Any = dt.float32) -> Initializer:

@@ -12,7 +12,7 @@ from flowc.ir.builder import Builder
 from flowc.ir.core import Instr, Value
 
 _LIMIT = 4096  # elements: larger integer tensors are data, not shapes
-Sizes = np.ndarray[Any, np.dtype[np.object_]]
+Sizes = Any  # an object array of dimensions
 
 
 
@@ -33,6 +33,11 @@ class Known:
     def __init__(self, b: Builder) -> None:
         self.b = b
         self.table: dict[Value, Sizes | None] = {}
+        self.given: dict[Value, Sizes] = {}  # parameters whose values a specialization may assume
+        self.used: dict[Value, None] = {}  # those that it does assume
+
+    # where given, makes symbols of integers that nothing is known of
+    unknowns: Callable[[Value], Sizes] | None = None
 
     def set(self, value: Value, sizes: Any) -> None:
         """Say what a value is, where its instructions do not show it."""
@@ -58,7 +63,14 @@ class Known:
             if v in self.table:
                 work.pop()
                 continue
+            if v in self.given:
+                self.table[work.pop()] = self.given[v]
+                self.used[v] = None
+                continue
             instr = self.b.producer.get(v)
+            if instr is None and self.unknowns is not None and _small(v):
+                self.table[work.pop()] = self.unknowns(v)
+                continue
             if instr is None or not _small(v):
                 self.table[work.pop()] = None
                 continue
@@ -117,7 +129,7 @@ def _binary(instr: Instr, x: Sizes, y: Sizes) -> Sizes:
 
 
 def _divide(instr: Instr, x: Sizes, y: Sizes) -> Sizes | None:
-    if not all(dims.nonnegative(a) and dims.nonnegative(b) for a, b in zip(x.flat, y.flat)):
+    if not all(dims.nonnegative(d) for d in (*x.flat, *y.flat)):
         return None  # `div` truncates and `floordiv` does not
     f = dims.mod if instr.op.name == "rem" else dims.floordiv
     return _pack([f(a, b) for a, b in zip(x.flat, y.flat, strict=True)], x.shape)
@@ -171,7 +183,8 @@ def _reduce(instr: Instr, x: Sizes) -> Sizes | None:
     if f is None:
         return None
     keep = [i for i in range(x.ndim) if i not in op.axes]
-    rows = np.transpose(x, (*keep, *op.axes)).reshape(-1, int(np.prod([x.shape[a] for a in op.axes])))
+    count = int(np.prod([x.shape[a] for a in op.axes]))
+    rows = np.transpose(x, (*keep, *op.axes)).reshape(-1, count)
     out = []
     for row in rows:
         items = list(row) if len(row) or op.op not in _START else [_START[op.op]]
@@ -192,7 +205,7 @@ def _same(instr: Instr, x: Sizes) -> Sizes:
     return x
 
 
-_RULES: dict[str, Callable[..., Sizes | None]] = {
+_RULES: dict[str, Any] = {
     "constant": _constant, "dim_size": _dim_size, "neg": _neg, "cast": _cast, "reshape": _reshape,
     "broadcast": _broadcast, "slice": _slice, "concat": _concat, "transpose": _transpose,
     "reverse": _reverse, "iota": _iota, "reduce": _reduce, "gather": _gather, "cut": _same,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import FrameType
 
 from flowc.ir.core import Loc
 
@@ -24,9 +25,9 @@ def _is_ours(file: str) -> bool:
 
 def user_location() -> Loc | None:
     """The innermost line outside flowc's frontend, or None."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not _is_ours(frame.f_code.co_filename):
             return Loc(frame.f_code.co_filename, frame.f_lineno)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flowc.ir import dims
 from flowc.ir.builder import Builder
 from flowc.ir.core import IRError, Value
@@ -31,6 +33,22 @@ class Scratch(Expansion):
     def __init__(self, graph: Any) -> None:
         super().__init__(Builder("scratch"))
         self.graph = graph
+        self.known.unknowns = self.unknown_sizes
+        self._count = 0
+
+    def unknown_sizes(self, value: Value) -> Any:
+        """A symbol for each element of an integer tensor that only a run knows."""
+        sizes: Any = value.ty.shape
+        out: Any = np.empty(sizes, dtype=object)
+        for i in np.ndindex(out.shape):
+            self._count += 1
+            out[i] = dims.sym(f"unknown{self._count}")
+        return out
+
+    def sizes(self, value: Value) -> Shape:
+        if self.known.get(value) is None and value.ty.is_static:
+            self.known.set(value, self.unknown_sizes(value))
+        return super().sizes(value)
 
     def add(self, node: Operation) -> None:
         """Expand a new node and note the shapes of its outputs; IRError where they do not fit."""

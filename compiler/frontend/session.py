@@ -14,7 +14,6 @@ import numpy as np
 
 from flowc.compiler.analysis import CostAnalysis
 from flowc.compiler.options import Options
-from flowc.ir.core import IRError
 from flowc.runtime import ThreadPool
 
 from . import errors
@@ -39,21 +38,30 @@ class _Call:
 
     native: the compiled entry itself, which refuses (returns None) what are not arrays of its
     types and shapes; finish: makes what `run` returns of its outputs; fast: the entry's owner.
-    writes: whether it changes variables.
+    writes: whether it changes variables. assumed: feeds whose values compiled code assumes.
     """
 
     __slots__ = (
-        "dtypes", "fast", "feeds", "fetches", "finish", "native", "rebuild", "table", "writes",
+        "assumed", "dtypes", "fast", "feeds", "fetches", "finish", "native", "rebuild", "table",
+        "writes",
     )  # fmt: skip
 
     def __init__(self, fetches: list[Any], feeds: list[Tensor], rebuild: Any) -> None:
         self.fetches, self.feeds, self.rebuild = fetches, feeds, rebuild
         self.dtypes = [t.dtype.np for t in feeds]
-        self.table: dict[tuple[tuple[int, ...], ...], Callable[..., Any]] = {}
+        self.table: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self.native: Callable[..., Any] = _refuse
         self.finish: Callable[[Any], Any] = list
         self.fast: Any = None
         self.writes = False
+        self.assumed: tuple[int, ...] = ()
+
+    def key(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """What decides which compiled function runs: shapes, and values that one assumes."""
+        shapes = tuple([a.shape for a in arrays])
+        if not self.assumed:
+            return shapes
+        return (*shapes, *[arrays[i].tobytes() for i in self.assumed])
 
 
 class BaseSession:
@@ -72,7 +80,8 @@ class BaseSession:
         self._graph = graph if graph is not None else get_default_graph()
         self._config = config or ConfigProto()
         threads = self._config.intra_op_parallelism_threads
-        self.options = Options.read(**({"threads": threads} if threads else {}))
+        given: dict[str, Any] = {"threads": threads} if threads else {}
+        self.options = Options.read(**given)
         self.store = Store()
         self._threads: ThreadPool | None = None
         self.closed = False
@@ -128,7 +137,7 @@ class BaseSession:
             value = arrays[i]
             if value.__class__ is not np.ndarray or value.dtype is not dtype:
                 arrays[i] = convert(call.feeds[i], value)
-        bound = call.table.get(tuple([a.shape for a in arrays]))
+        bound = call.table.get(call.key(arrays))
         return bound(*arrays) if bound is not None else self._run_shapes(call, arrays)
 
     def make_callable(
@@ -183,41 +192,42 @@ class BaseSession:
         arrays = [feed_array(t, v) for t, v in zip(call.feeds, arrays, strict=True)]
         if any(t.dtype.ir is None for t in call.feeds) or any(map(_is_text, call.fetches)):
             return self._run_host(call, arrays)
-        shapes = tuple(a.shape for a in arrays)
-        program, executable = self._compiled(call, shapes)
+        program, executable = self._compiled(call, arrays)
         self._check_initialized(program)
         bound = self._bound(program, executable, call)
         result = bound(*arrays)
         self.store.mark(o for o in program.state if program.updates(o))
         if len(call.table) >= _MOST_SHAPES:
             call.table.clear()
-        call.table[shapes] = bound
+        if program.assumed and not call.assumed:
+            call.table.clear()
+            call.assumed = tuple(i for i, _ in program.assumed)
+        call.table[call.key(arrays)] = bound
         return result
 
-    def _compiled(self, call: _Call, shapes: Sequence[tuple[int, ...]]) -> tuple[Program, Any]:
-        """The program for these shapes, compiled; from the graph's cache where it is there."""
-        ranks = tuple(map(len, shapes))
+    def _compiled(self, call: _Call, arrays: Sequence[Any]) -> tuple[Program, Any]:
+        """The program for these inputs, compiled; from the graph's cache where it is there."""
+        ranks = tuple(a.ndim for a in arrays)
         signature = (tuple(call.fetches), tuple(call.feeds), ranks, self.options)
         cache: list[tuple[Program, Any]]
         with self._lock:
             cache = self._graph.compiled.setdefault(signature, [])
             for program, executable in cache:
-                if satisfied(program, shapes):
+                if satisfied(program, arrays):
                     return program, executable
             name = _name(call.fetches)
             log.info("compiling %s: %s", name, _reason(self._graph, signature, cache))
             program = specialize(
-                lambda static: self._build(call, ranks, static, name), call.feeds, shapes
-            )
+                lambda attempt: Build(
+                    self._graph, call.fetches, call.feeds, ranks, attempt.static, name,
+                    attempt.values,
+                ).program(),
+                call.feeds,
+                arrays,
+            )  # fmt: skip
             executable = compile_function(program.function, self.options)
             cache.append((program, executable))
             return program, executable
-
-    def _build(self, call: _Call, ranks: Any, static: Any, name: str) -> Program:
-        try:
-            return Build(self._graph, call.fetches, call.feeds, ranks, static, name).program()
-        except IRError as e:
-            raise errors.invalid_argument(e) from None
 
     def _check_initialized(self, program: Program) -> None:
         for op in program.reads:
@@ -257,8 +267,9 @@ class BaseSession:
         leaves, rebuild = flatten_fetches(self._graph, fetches)
         feeds = flatten_feeds(self._graph, feed_dict or {})
         call = _Call(leaves, list(feeds), rebuild)
-        shapes = tuple(feed_array(t, v).shape for t, v in feeds.items())
-        program, executable = self._compiled(call, shapes)
+        arrays = [feed_array(t, v) for t, v in feeds.items()]
+        program, executable = self._compiled(call, arrays)
+        shapes = [arrays[i].shape for i in program.inputs]
         out: CostAnalysis = executable.cost_analysis(binding(program, shapes))
         return out
 
@@ -361,7 +372,9 @@ def _is_text(f: Any) -> bool:
     return isinstance(f, Tensor) and f.dtype.ir is None
 
 
-def _locked(run: Callable[..., Any], lock: Any, finish: Callable[[Any], Any]) -> Any:
+def _locked(
+    run: Callable[..., Any], lock: Any, finish: Callable[[Any], Any]
+) -> Callable[..., Any]:
     def locked(*arrays: Any) -> Any:
         with lock:
             out = run(*arrays)

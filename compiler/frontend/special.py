@@ -2,44 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from flowc.ir import dims
-from flowc.ir.core import Guard
+from flowc.ir.core import Guard, IRError
 from flowc.ir.dims import Dim
 from flowc.ir.types import shape_text
 
 from .build import Program, Static, binding
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, invalid_argument
+from .scratch import symbol_name
 from .tensor import Tensor
 
+_SMALL = 8  # elements of an integer feed that may be sizes
 _MOST = 32  # sizes fixed in one specialization
 
 Shapes = Sequence[tuple[int, ...]]
 
 
-def satisfied(program: Program, shapes: Shapes) -> bool:
-    """Whether these input shapes are what the program was built for."""
-    env = binding(program, shapes)
-    return _declared(program, shapes, env) is None and _broken(program, env) is None
+class Attempt(NamedTuple):
+    """How a program is to be built: sizes that are fixed, feeds whose values may be assumed."""
+
+    static: Static
+    values: Mapping[Tensor, Any]
+
+
+def satisfied(program: Program, arrays: Sequence[Any]) -> bool:
+    """Whether these inputs are what the program was built for."""
+    if any(arrays[i].tobytes() != value for i, value in program.assumed):
+        return False
+    given = [arrays[i].shape for i in program.inputs]
+    env = binding(program, given)
+    return _declared(program, given, env) is None and _broken(program, env) is None
 
 
 def specialize(
-    build: Callable[[Static], Program], feeds: Sequence[Tensor], shapes: Shapes
+    build: Callable[[Attempt], Program], feeds: Sequence[Tensor], arrays: Sequence[Any]
 ) -> Program:
-    """The program that serves these shapes: sizes of 1 that broadcast become static.
+    """The program that serves these inputs, as general as can be.
 
+    First all sizes are symbols, and those of 1 that must broadcast are fixed; where that does not
+    build, small integers that are fed are taken as constants (they may be sizes), then every size.
     Raises InvalidArgumentError where two sizes must agree, differ, and neither is 1.
     """
-    static: dict[str, int] = {}
+    try:
+        return _broadcasting(build, feeds, arrays, {})
+    except IRError as e:
+        error = e
+    pairs = list(zip(feeds, arrays, strict=True))
+    small = {t: a for t, a in pairs if a.dtype.kind in "iu" and a.size <= _SMALL}
+    whole = _all_sizes(feeds, arrays)
+    for static, values in (({}, small), (whole, {}), (whole, small)):
+        if static or values:
+            try:
+                return _broadcasting(build, feeds, arrays, values, static)
+            except IRError as e:
+                error = e
+    raise invalid_argument(error)
+
+
+def _all_sizes(feeds: Sequence[Tensor], arrays: Sequence[Any]) -> dict[str, int]:
+    return {
+        symbol_name(t.graph, t.op, axis): size
+        for t, a in zip(feeds, arrays, strict=True)
+        for axis, size in enumerate(a.shape)
+    }
+
+
+def _broadcasting(
+    build: Callable[[Attempt], Program],
+    feeds: Sequence[Tensor],
+    arrays: Sequence[Any],
+    values: Mapping[Tensor, Any],
+    fixed: Static | None = None,
+) -> Program:
+    static = dict(fixed or {})
+    shapes = [a.shape for a in arrays]
     for _ in range(_MOST):
-        program = build(static)
+        program = build(Attempt(static, values))
         given = [shapes[i] for i in program.inputs]
         env = binding(program, given)
         wrong = _declared(program, given, env)
         if wrong is not None:
-            i, axis = wrong
-            raise InvalidArgumentError(_misfit(program, feeds, given, i, axis))
+            raise InvalidArgumentError(_misfit(program, feeds, given, *wrong))
         guard = _broken(program, env)
         if guard is None:
             return program

@@ -64,7 +64,8 @@ class Store:
                 op=op.name,
                 loc=str(op.loc) if op.loc else None,
             )
-        return self.array(op).copy()
+        found: np.ndarray[Any, Any] = self.array(op)
+        return found.copy()
 
     def load(self, op: Operation, value: Any) -> None:
         """Set a variable's value; ValueError for another shape."""

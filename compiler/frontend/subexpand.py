@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 from flowc.ir.core import Function, Value
 from flowc.ir.dims import Dim
-
 
 from .build import needed
 from .expand import Expansion
@@ -79,5 +77,3 @@ class SubExpansion(Expansion):
 def current(x: Expansion, keys: Sequence[Operation]) -> list[Value]:
     """The values of state where the node stands."""
     return [x.current_state(k) for k in keys]
-
-

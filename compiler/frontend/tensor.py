@@ -67,6 +67,11 @@ class Operation:
         return f'name: "{self.name}"\nop: "{self.type}"\n{inputs}'
 
 
+def _call(name: str, *operands: Any) -> Tensor:
+    out: Tensor = OPERATORS[name](*operands)
+    return out
+
+
 class Operators:
     """The operators that Tensors and Variables share; `ops/` says what they mean."""
 
@@ -74,94 +79,94 @@ class Operators:
     __array_priority__ = 100
 
     def __add__(self, y: Any) -> Tensor:
-        return OPERATORS["add"](self, y)
+        return _call("add", self, y)
 
     def __radd__(self, x: Any) -> Tensor:
-        return OPERATORS["add"](x, self)
+        return _call("add", x, self)
 
     def __sub__(self, y: Any) -> Tensor:
-        return OPERATORS["sub"](self, y)
+        return _call("sub", self, y)
 
     def __rsub__(self, x: Any) -> Tensor:
-        return OPERATORS["sub"](x, self)
+        return _call("sub", x, self)
 
     def __mul__(self, y: Any) -> Tensor:
-        return OPERATORS["mul"](self, y)
+        return _call("mul", self, y)
 
     def __rmul__(self, x: Any) -> Tensor:
-        return OPERATORS["mul"](x, self)
+        return _call("mul", x, self)
 
     def __truediv__(self, y: Any) -> Tensor:
-        return OPERATORS["truediv"](self, y)
+        return _call("truediv", self, y)
 
     def __rtruediv__(self, x: Any) -> Tensor:
-        return OPERATORS["truediv"](x, self)
+        return _call("truediv", x, self)
 
     def __floordiv__(self, y: Any) -> Tensor:
-        return OPERATORS["floordiv"](self, y)
+        return _call("floordiv", self, y)
 
     def __rfloordiv__(self, x: Any) -> Tensor:
-        return OPERATORS["floordiv"](x, self)
+        return _call("floordiv", x, self)
 
     def __mod__(self, y: Any) -> Tensor:
-        return OPERATORS["mod"](self, y)
+        return _call("mod", self, y)
 
     def __rmod__(self, x: Any) -> Tensor:
-        return OPERATORS["mod"](x, self)
+        return _call("mod", x, self)
 
     def __pow__(self, y: Any) -> Tensor:
-        return OPERATORS["pow"](self, y)
+        return _call("pow", self, y)
 
     def __rpow__(self, x: Any) -> Tensor:
-        return OPERATORS["pow"](x, self)
+        return _call("pow", x, self)
 
     def __matmul__(self, y: Any) -> Tensor:
-        return OPERATORS["matmul"](self, y)
+        return _call("matmul", self, y)
 
     def __rmatmul__(self, x: Any) -> Tensor:
-        return OPERATORS["matmul"](x, self)
+        return _call("matmul", x, self)
 
     def __and__(self, y: Any) -> Tensor:
-        return OPERATORS["and"](self, y)
+        return _call("and", self, y)
 
     def __rand__(self, x: Any) -> Tensor:
-        return OPERATORS["and"](x, self)
+        return _call("and", x, self)
 
     def __or__(self, y: Any) -> Tensor:
-        return OPERATORS["or"](self, y)
+        return _call("or", self, y)
 
     def __ror__(self, x: Any) -> Tensor:
-        return OPERATORS["or"](x, self)
+        return _call("or", x, self)
 
     def __xor__(self, y: Any) -> Tensor:
-        return OPERATORS["xor"](self, y)
+        return _call("xor", self, y)
 
     def __rxor__(self, x: Any) -> Tensor:
-        return OPERATORS["xor"](x, self)
+        return _call("xor", x, self)
 
     def __lt__(self, y: Any) -> Tensor:
-        return OPERATORS["lt"](self, y)
+        return _call("lt", self, y)
 
     def __le__(self, y: Any) -> Tensor:
-        return OPERATORS["le"](self, y)
+        return _call("le", self, y)
 
     def __gt__(self, y: Any) -> Tensor:
-        return OPERATORS["gt"](self, y)
+        return _call("gt", self, y)
 
     def __ge__(self, y: Any) -> Tensor:
-        return OPERATORS["ge"](self, y)
+        return _call("ge", self, y)
 
     def __neg__(self) -> Tensor:
-        return OPERATORS["neg"](self)
+        return _call("neg", self)
 
     def __invert__(self) -> Tensor:
-        return OPERATORS["invert"](self)
+        return _call("invert", self)
 
     def __abs__(self) -> Tensor:
-        return OPERATORS["abs"](self)
+        return _call("abs", self)
 
     def __getitem__(self, key: Any) -> Tensor:
-        return OPERATORS["getitem"](self, key)
+        return _call("getitem", self, key)
 
 
 class Tensor(Operators):
@@ -225,7 +230,7 @@ class Tensor(Operators):
         return self._length()
 
     def _length(self) -> int:
-        n = self._shape[0].value if self._shape.ndims else None
+        n: int | None = self._shape[0].value if self._shape.ndims else None
         if n is None:
             raise TypeError(f"the length of {self!r} is not known while the graph is built")
         return n
@@ -246,7 +251,7 @@ class Tensor(Operators):
 
     @property
     def T(self) -> Tensor:
-        return OPERATORS["transpose"](self)
+        return _call("transpose", self)
 
     def __repr__(self) -> str:
         return f"<tf.Tensor {self.name!r} shape={self._shape} dtype={self.dtype.name}>"

@@ -69,7 +69,7 @@ class Variable(Operators):
             op = graph.create_op("VariableV2", [], [self._initial.dtype], scope, shape=found)
             self._tensor: Tensor = op.outputs[0]
             self._initializer = state.assign(self._tensor, self._initial, name="Assign").op
-            self._snapshot = graph.create_op(
+            self._snapshot: Tensor = graph.create_op(
                 "Identity", [self._tensor], [self._tensor.dtype], "read", snapshot_of=op
             ).outputs[0]
 
@@ -153,20 +153,35 @@ class Variable(Operators):
     # Changes.
 
     def assign(
-        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+        self,
+        value: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
     ) -> Any:
+        """Give it a value when it runs."""
         out = state.assign(self, value, name=name)
         return out if read_value else out.op
 
     def assign_add(
-        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+        self,
+        delta: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
     ) -> Any:
+        """Add to it when it runs."""
         out = state.assign_add(self, delta, name=name)
         return out if read_value else out.op
 
     def assign_sub(
-        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+        self,
+        delta: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
     ) -> Any:
+        """Subtract from it when it runs."""
         out = state.assign_sub(self, delta, name=name)
         return out if read_value else out.op
 
@@ -208,7 +223,7 @@ CONVERTERS.append((Variable, _convert))
 
 
 def _list(key: str, scope: str | None) -> list[Any]:
-    return get_default_graph().root.get_collection(key, scope)  # type: ignore[no-any-return]
+    return get_default_graph().root.get_collection(key, scope)
 
 
 def global_variables(scope: str | None = None) -> list[Any]:
@@ -258,5 +273,3 @@ initialize_local_variables = local_variables_initializer
 
 def is_variable_initialized(variable: Any) -> Tensor:
     return state.is_variable_initialized(variable)
-
-

@@ -342,9 +342,9 @@ def variable_op_scope(
 
 def get_local_variable(name: str, *args: Any, **given: Any) -> Any:
     """Like `get_variable`, in the collection of local variables and not trained."""
-    collections = [*(given.pop("collections", None) or ()), GraphKeys.LOCAL_VARIABLES]
+    given["collections"] = [*(given.get("collections") or ()), GraphKeys.LOCAL_VARIABLES]
     given["trainable"] = False
-    return get_variable(name, *args, collections=collections, **given)
+    return get_variable(name, *args, **given)
 
 
 def no_regularizer(_: Any) -> None:

@@ -2,9 +2,9 @@
 
 Two steps. *Inlining* replaces a load of a buffer by the formula that computes it: always for views
 and constants, and where that does not repeat more work than the trip through memory costs.
-*Grouping* puts stages into one kernel: elementwise stages over one domain, rows (several passes over
-a row that stays in cache), a contract and its epilogue. Both look at what a stage computes, never
-at the op that it came from.
+*Grouping* puts stages into one kernel: elementwise stages over one domain, rows (several passes
+over a row that stays in cache), a contract and its epilogue. Both look at what a stage computes,
+never at the op that it came from.
 
 A group holds a position in the order of steps. A stage may join the group at position p only if
 nothing that it reads is made after p; so groups never depend on each other in a circle.
@@ -83,7 +83,8 @@ def _block(
     for s in steps:
         args = (fixed, views, constant, serial, opts, ctx)
         if isinstance(s, Cond):
-            s = replace(s, then=_block(s.then, set(), *args), otherwise=_block(s.otherwise, set(), *args))
+            then, otherwise = (_block(b, set(), *args) for b in (s.then, s.otherwise))
+            s = replace(s, then=then, otherwise=otherwise)
         elif isinstance(s, Loop):
             test = _block(s.test, {s.pred}, *args) if s.pred is not None else ()
             s = replace(s, test=test, body=_block(s.body, set(), *args))
@@ -316,7 +317,7 @@ def _flatten(
 
 @dataclass
 class _Group:
-    """Stages of one kernel to be. rank: how many leading axes are the rows, None while undecided."""
+    """Stages of one kernel to be. rank: how many leading axes are rows, None while undecided."""
 
     kind: Kind
     stages: list[AnyStage] = field(default_factory=list)
@@ -358,10 +359,10 @@ class _Grouper:
             if g.step is not None:
                 out.append(g.step)
                 continue
-            made = [b for s in g.stages for b in s.outs]
             kept = [
-                b for b in made
+                b for s in g.stages for b in s.outs
                 if b in self.needed or b in self.views or read_by.get(b, set()) - {n}
+                or isinstance(s, Proc)  # it writes all of its results, read or not
             ]
             out.append(Launch(make_kernel(f"k{next(self.serial)}", g.stages, kept, self.opts)))
         return tuple(out)
@@ -374,7 +375,8 @@ class _Grouper:
             group.stages.append(s)
             group.nodes += _size(s)
         else:
-            rank = len(s.out.shape) if kind in ("rows", "columns") and isinstance(s, Stage) else None
+            folds = kind in ("rows", "columns") and isinstance(s, Stage)
+            rank = len(s.outs[0].shape) if folds else None
             if rank == 0:
                 kind = "columns"  # one result: the reduction is split, what follows is its epilogue
             self.groups.append(_Group(kind, [s], rank, nodes=_size(s)))
@@ -441,7 +443,8 @@ def make_kernel(name: str, stages: list[AnyStage], kept: list[Buffer], opts: Fus
     stages = _inline_temps(stages, set(kept), opts)
     made = {b for s in stages for b in s.outs}
     reads = dict.fromkeys(e.attr for s in stages for e in s.reads())
-    return Kernel(name, tuple(b for b in reads if b not in made), tuple(kept), tuple(stages))
+    inputs = tuple(b for b in reads if b not in made and b.scope == "global")  # not a proc's own
+    return Kernel(name, inputs, tuple(kept), tuple(stages))
 
 
 def _inline_temps(stages: list[AnyStage], kept: set[Buffer], opts: Fuse) -> list[AnyStage]:
@@ -461,7 +464,7 @@ def _inline_temps(stages: list[AnyStage], kept: set[Buffer], opts: Fuse) -> list
                 if e.op != "load" or e.attr not in formulas:
                     return None
                 return inline_load(
-                    e, formulas[e.attr], lambda x: ex.rewrite(x, step, memo)  # noqa: B023
+                    e, formulas[e.attr], lambda x: ex.rewrite(x, step, memo)
                 )
 
             value = ex.rewrite(s.value, step, memo)

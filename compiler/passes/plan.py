@@ -185,7 +185,7 @@ class _Slot:
 
 
 def place(p: Program, opts: Plan) -> Program:
-    """Offsets for all temporaries: interval packing, sharing where the sizes are provably ordered."""
+    """Offsets for all temporaries: interval packing; slots are shared where sizes are ordered."""
     given = {*p.inputs, *p.state, *p.outputs, *p.constants}
     grown = data_symbols(p)
     given |= {e for s in walk_steps(p.steps) if isinstance(s, Loop) for e, _ in s.xs}

@@ -23,7 +23,7 @@ from .base import Context
 MAX_NESTED = 64  # replacements that lead to replacements: more is a pair of rules at odds
 
 Replacement = Value | Callable[[], Any] | None
-Matcher = Callable[..., Replacement]
+Matcher = Callable[..., Replacement]  # a function: its code tells where the rule is written
 M = TypeVar("M", bound=Matcher)
 RULES: dict[str, list[tuple[str, Matcher]]] = {}
 

@@ -13,8 +13,10 @@ whole domain; its value may hold `reduce` nodes. A `Proc` is for what is not a f
 
 A `vector` loop runs `width` elements at once, its last ones masked; its body holds `Let`, `Store`,
 `unroll` loops and `If`-free straight code. A register buffer indexed by the vector variable is a
-vector register. `parallel` is the outermost loop of a CPU phase: one iteration is a chunk. On a GPU the
-outermost loops are `block`s; inside, `thread` loops, between two of which there is a barrier.
+vector register. `parallel` is the outermost loop of a CPU phase: one iteration is a chunk. On a
+GPU the outermost loops are `block`s; inside, `thread` loops, between two of which there is a
+barrier. A register buffer that a block allocates belongs to each of its threads, through all their
+loops.
 """
 
 from __future__ import annotations
@@ -201,7 +203,7 @@ Stmt = For | Store | Let | If | While | Alloc
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """One parallel step: `body` is a `parallel` loop (CPU), nested `block` loops (GPU), or serial."""
+    """One parallel step: `body` is a `parallel` loop (CPU), `block` loops (GPU), or serial."""
 
     body: tuple[Stmt, ...]
     threads: int = 1  # GPU: threads of a block

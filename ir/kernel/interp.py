@@ -115,6 +115,8 @@ class _Machine:
         self.memory, self.env, self.order = memory, env, order
         self.logs: list[_Log] = []
         self.level: dict[Buffer, int] = {}
+        self.kinds: list[str] = []  # of the loops around
+        self.own: dict[Buffer, dict[int, Array]] = {}  # a block's registers, thread by thread
         self.races = races
         self.eval = Evaluator(memory, env, self.reading if races else None)
         self.rng = np.random.default_rng(order if isinstance(order, int) else 0)
@@ -163,8 +165,11 @@ class _Machine:
                     self.block(s.body)
             elif isinstance(s, Alloc):
                 self.allocate(s.buffer)
+                if s.buffer.scope == "register" and self.kinds and self.kinds[-1] == "block":
+                    self.own[s.buffer] = {}
                 self.block(s.body)
                 del self.memory[s.buffer]
+                self.own.pop(s.buffer, None)
         for v in named:
             self.eval.vars.pop(v, None)
 
@@ -179,6 +184,7 @@ class _Machine:
         limit = s.var.attr.extent
         if limit is not None and extent > self.eval.dim(limit):
             raise KernelError(f"{s.var.attr.name} < {extent} goes beyond its bound {limit}")
+        self.kinds.append(s.kind)
         if s.kind == "vector" and not _divergent(s.body):
             self.vector(s, extent)
         elif s.kind in CONCURRENT:
@@ -187,6 +193,7 @@ class _Machine:
             for i in range(extent):
                 self.eval.vars[s.var] = i
                 self.block(s.body)
+        self.kinds.pop()
         self.eval.vars.pop(s.var, None)
 
     def vector(self, s: For, extent: int) -> None:
@@ -206,6 +213,10 @@ class _Machine:
         for i in turns:
             log.now = i
             self.eval.vars[s.var] = i
+            for b, arrays in self.own.items() if s.kind == "thread" else ():
+                if i not in arrays:
+                    arrays[i] = poison(self.memory[b].shape, b.dtype)
+                self.memory[b] = arrays[i]
             self.block(s.body)
         self.logs.pop()
 

@@ -1,4 +1,4 @@
-"""What a stage is, by the shape of its computation: map, reduction over rows or columns, contract."""
+"""What a stage is, by the shape of its computation: map, reduction of rows or columns, contract."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _WEIGHT = {
     "floordiv": 3, "mod": 3, "imul": 1, "rsqrt": 4, "neg": 0, "check": 2,
 }
 _HEAVY = frozenset(
-    "exp expm1 log log1p sin cos tan asin acos atan atan2 tanh sigmoid erf erfinv lgamma digamma"
-    " pow".split()
+    ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "tanh",
+     "sigmoid", "erf", "erfinv", "lgamma", "digamma", "pow")
 )
 
 
@@ -127,7 +127,7 @@ def iterations(s: Stage) -> Dim:
 
 def estimate(d: Dim, symbol: int = 64) -> int:
     """A dimension with a typical size for its symbols: for cost models only."""
-    value = dims.substitute(d, {name: symbol for name in dims.symbols(d)})
+    value = dims.substitute(d, dict.fromkeys(dims.symbols(d), symbol))
     return value if isinstance(value, int) else symbol
 
 

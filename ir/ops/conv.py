@@ -104,12 +104,13 @@ class Conv(Op):
     def _padded(self, x: Any) -> Any:
         sizes = concrete(tuple(map(dilated, x.shape[1:-1], self.lhs_dilation)))
         holes = np.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
-        holes[(slice(None), *(slice(None, None, d) for d in self.lhs_dilation))] = x
+        filled = (slice(None), *(slice(None, None, d) for d in self.lhs_dilation))
+        holes[filled] = x
         pads = [concrete(p) for p in self.pads]
-        keep = [slice(max(0, -lo), max(0, n - max(0, -hi)))
-                for n, (lo, hi) in zip(sizes, pads, strict=True)]
+        keep = (slice(None), *(slice(max(0, -lo), max(0, n - max(0, -hi)))
+                               for n, (lo, hi) in zip(sizes, pads, strict=True)))
         grow = [(max(0, lo), max(0, hi)) for lo, hi in pads]
-        return np.pad(holes[(slice(None), *keep)], [(0, 0), *grow, (0, 0)])
+        return np.pad(holes[keep], [(0, 0), *grow, (0, 0)])
 
     def _tap_slices(self, tap: Ints, sizes: Ints) -> tuple[slice, ...]:
         cut = [slice(None)]
@@ -181,7 +182,8 @@ class Conv(Op):
                     at.append(index)
                     ok = inside if ok is None else ok if inside is None else ok & inside
                 xv = x.at((*at, r[n] + first), ok)
-                return ex.cast(xv, acc) * ex.cast(w[(*r, i[-1])], acc)
+                tap = (*r, i[-1])
+                return ex.cast(xv, acc) * ex.cast(w[tap], acc)
 
             total = k.reduce("sum", [*w.shape[:n], cing], product)
             return ex.cast(total, x.dtype)

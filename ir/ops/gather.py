@@ -60,7 +60,8 @@ def position(indices: Any, lead: Any, sizes: Shape) -> tuple[list[Any], Any]:
     """Kernel: the position that indices[lead…, :] holds, and whether it is inside."""
     at, ok = [], None
     for j, size in enumerate(sizes):
-        i = ex.cast(indices[(*lead, j)], ex.INDEX)
+        position = (*lead, j)
+        i = ex.cast(indices[position], ex.INDEX)
         inside = (i >= 0) & (i < ex.index(size))
         at.append(i)
         ok = inside if ok is None else ok & inside

@@ -138,7 +138,7 @@ class Scatter(Op):
             count = ex.imin(ex.index(width) - first, CHUNK) if wide else ex.index(width)
             span = _Span(outer, first, count, bool(rest))
             copy = _nest(x.shape[self.batch : self.batch + depth], "d", lambda d: span.loop(
-                lambda s: Store(out, (*lead, *d, *s), x[(*lead, *d, *s)])))
+                lambda s: _copied(out, x, (*lead, *d, *s))))
             write = _nest(n, "n", lambda v: self._apply(
                 k, out, indices, updates, lead, v, span, x.shape[self.batch:][:depth]))
             return [*copy, *write]
@@ -154,9 +154,13 @@ class Scatter(Op):
         at, ok = position(indices, (*lead, *v), sizes)
         names = [ex.let_var("p", ex.INDEX) for _ in at]
         stmts: list[Stmt] = [Let(p, i) for p, i in zip(names, at, strict=True)]
-        inside = span.loop(lambda s: Store(
-            out, (*lead, *names, *s),
-            self._combined(out[(*lead, *names, *s)], updates[(*lead, *v, *s)])))
+
+
+        def combine(s: tuple[Expr, ...]) -> Store:
+            to, of = (*lead, *names, *s), (*lead, *v, *s)
+            return Store(out, to, self._combined(out[to], updates[of]))
+
+        inside = span.loop(combine)
         if ok is None:
             return [*stmts, *inside]
         test = ex.let_var("ok", bool_)

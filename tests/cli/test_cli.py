@@ -133,6 +133,9 @@ def test_opt_of_a_pass_with_options(model: Path, capsys: Out) -> None:
     assert capsys.readouterr().out.count("= tanh(") == 1
     assert main(["opt", "model.flow", "--passes=cse", "--rewrite-limit=0"]) == 0
     assert capsys.readouterr().out.count("= tanh(") == 2
+    assert main(["opt", "model.flow", "--passes=cse,simplify", "--rewrites"]) == 0
+    err = capsys.readouterr().err
+    assert re.search(r"^ +1 merge$", err, re.M)
     assert main(["opt", "--list-passes"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("pipeline: functionalize")

@@ -16,6 +16,7 @@ from flowc.ir.builder import Builder
 from flowc.ir.core import Function
 from flowc.ir.dims import sym
 from flowc.ir.dtypes import f32, i32
+from flowc.ir.parser import parse_module
 from flowc.ir.types import TensorType
 from flowc.runtime import Context, ThreadPool
 from flowc.runtime.errors import FlowcError, InvalidArgumentError
@@ -110,3 +111,32 @@ def test_division_by_zero() -> None:
     with pytest.raises(FlowcError, match="division by zero"):
         loaded.call([one, np.array([1, 0, 2], np.int32)])
     np.testing.assert_array_equal(loaded.call([one, one])[0], [1, 1, 1])
+
+
+STEP = """func @main(%x: f32[B,8], %w: f32[8,4] {kind=state, updated_by=1}) -> (f32[], f32[8,4]) {
+  %0: f32[B,4] = dot(%x, %w) {contract=[[1],[0]], batch=[[],[]]}
+  %1: f32[] = reduce(%0) {op=sum, axes=[0,1]}
+  %2: f32[8,4] = dot(%x, %0) {contract=[[0],[0]], batch=[[],[]]}
+  %3: f32[] = constant() {value=f32[] 0.01}
+  %4: f32[8,4] = broadcast(%3) {shape=[8,4], dims=[]}
+  %5: f32[8,4] = mul(%2, %4)
+  %6: f32[8,4] = sub(%w, %5)
+  return %1, %6
+}
+"""
+
+
+def test_state_is_updated_in_place() -> None:
+    """The kernel's output is the memory of one of its inputs."""
+    compiled = driver.compile_program(parse_module(STEP).main, OPTIONS)
+    assert compiled.program.views
+    x = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    w = np.ones((8, 4), np.float32)
+    want = w.astype(np.float64)
+    loaded = compiled.load()
+    for _ in range(3):
+        (total,) = loaded.call([x], state=[w])
+        y = x.astype(np.float64) @ want
+        np.testing.assert_allclose(total, y.sum(), rtol=1e-4)
+        want = want - 0.01 * x.T @ y
+        np.testing.assert_allclose(w, want, rtol=1e-4, atol=1e-5)

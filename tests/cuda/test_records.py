@@ -16,6 +16,7 @@ from op_records import RECORDS, Case, Record
 
 OUTSIDE = {"all_reduce", "send", "recv", "assert_"}  # no kernels: a transport's or a host's work
 OPS = [n for n in sorted(RECORDS) if any(r.run for r in RECORDS[n]) and n not in OUTSIDE]
+CPUS = ("sm_80", "sm_90", "sm_100")
 NATIVE = 3  # cases of a record with control flow: each is a compilation
 COMPLEX = ("c64", "c128")
 
@@ -54,7 +55,7 @@ def test_record(name: str) -> None:
     for case, p in todo:
         case.check(checked(batch, p, case.inputs))
     if batch.module.kernels:
-        assembles(batch)
+        assembles(batch, CPUS[OPS.index(name) % len(CPUS)])
 
 
 def run_native(case: Case) -> None:
@@ -63,10 +64,9 @@ def run_native(case: Case) -> None:
     case.check(loaded.call([np.asarray(x, order="C") for x in case.inputs]))
 
 
-def assembles(batch: Batch) -> None:
+def assembles(batch: Batch, cpu: str) -> None:
     """What was emulated becomes PTX that ptxas takes."""
-    text = batch.module.text()
-    ptx = compile_ptx(text, CudaTarget(), 1)
+    ptx = compile_ptx(batch.module.text(), CudaTarget(cpu), 1)
     assert batch.code is not None
     assert ptx.source == batch.code.source
     if find_ptxas() is not None:

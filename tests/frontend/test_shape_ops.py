@@ -157,3 +157,25 @@ def test_ranges_and_constants() -> None:
         assert sess.run(hot).tolist() == [[3, -1, -1], [-1, -1, -1]]
         grid = sess.run(tf.meshgrid([1, 2, 3], [4, 5]))
         np.testing.assert_array_equal(grid, np.meshgrid([1, 2, 3], [4, 5]))
+
+
+def test_sizes_that_are_fed() -> None:
+    n = tf.placeholder(tf.int32, [])
+    rows = tf.reshape(tf.range(6), [n, -1])
+    blank = tf.zeros([n, 2])
+    with tf.Session() as sess:
+        for k in (2, 3, 2, 1):
+            assert sess.run(rows, {n: k}).shape == (k, 6 // k)
+            assert sess.run(blank, {n: k}).shape == (k, 2)
+
+
+def test_reshapes_that_say_what_a_size_must_be() -> None:
+    x = tf.placeholder(tf.float32, [None, 4])
+    y, parts = tf.reshape(x, [-1, 3, 2]), tf.split(x, 3)
+    with tf.Session() as sess:
+        for n in (3, 6):
+            value = np.arange(4 * n, dtype=np.float32).reshape(n, 4)
+            np.testing.assert_array_equal(sess.run(y, {x: value}), value.reshape(-1, 3, 2))
+            np.testing.assert_array_equal(sess.run(parts, {x: value}), np.split(value, 3))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="does not split"):
+            sess.run(parts, {x: np.ones((4, 4))})

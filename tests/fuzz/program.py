@@ -121,6 +121,8 @@ class Growing:
     def param(self, t: DType, shape: Shape, sample: Sampler | None = None, state: bool = False
               ) -> Value:
         """A new argument."""
+        if any(dims.symbols(d) - {"R", "C", "S"} for d in shape):
+            raise Reject("sized by the data")
         sample = sample or numbers(t, self.special)
         name = f"s{len(self.args)}" if state else f"x{len(self.args)}"
         v = self.b.param(TensorType(t, shape), name, Param(name, "state" if state else "input"))

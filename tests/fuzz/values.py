@@ -131,10 +131,11 @@ def evaluate(
     out = []
     noisy = [interpreter.run(twin, [v.noisy[k] for v in vals], env) for k in range(NOISES)]
     for n, (a, b) in enumerate(zip(results, exactly, strict=True)):
-        rough = tuple(
-            run[n] if scales[n] is None else run[n] + scales[n] * rng.uniform(-1, 1, b.shape)
-            for run in noisy
-        )
+        with np.errstate(all="ignore"):
+            rough = tuple(
+                run[n] if scales[n] is None else run[n] + scales[n] * rng.uniform(-1, 1, b.shape)
+                for run in noisy
+            )
         out.append(Val(a, b, rough, False))
     return out
 
@@ -172,9 +173,11 @@ def _noise(
         return 4 * eps * size + (0 if op.name in FIXED else 2 * eps)
 
 
-def assess(f: Function, args: Sequence[Array], env: dict[str, int]) -> dict[Value, Val]:
-    """All values of a function."""
-    rng = np.random.default_rng(0)
+def assess(
+    f: Function, args: Sequence[Array], env: dict[str, int], seed: int = 0
+) -> dict[Value, Val]:
+    """All values of a function; `seed` is that of the random errors."""
+    rng = np.random.default_rng(seed)
     symbols = dict(env)
     interpreter.bind(f, args, symbols)
     vals = {p: given(a) for p, a in zip(f.params, args, strict=True)}

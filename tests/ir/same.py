@@ -102,6 +102,9 @@ class Same:
     def stage(self, a: Any, b: Any) -> bool:
         if type(a) is not type(b) or len(a.outs) != len(b.outs):
             return False
+        for axis in a.axes:  # stages may share their variables
+            self.map.pop(axis, None)
+        self.known.clear()
         if not (all(map(self.buffer, a.outs, b.outs)) and self.exprs(a.axes, b.axes)):
             return False
         if isinstance(a, form.Stage):

@@ -101,7 +101,7 @@ def test_directories_that_others_can_write_are_refused(
     folder.chmod(0o777)
     with pytest.raises(FailedPreconditionError, match="other users"):
         Cache(folder)
-    monkeypatch.setenv("FLOWC_CACHE", str(folder))
+    monkeypatch.setenv("FLOWC_CACHE_DIR", str(folder))
     assert cache.open_default() is None
     assert "no compile cache" in caplog.text
     folder.chmod(0o700)
@@ -133,7 +133,7 @@ def test_an_unwritable_cache_is_logged(store: Cache, caplog: pytest.LogCaptureFi
 
 def test_default_directory() -> None:
     home = Path.home()
-    assert cache.default_directory({"FLOWC_CACHE": "/a/b"}) == Path("/a/b")
+    assert cache.default_directory({"FLOWC_CACHE_DIR": "/a/b"}) == Path("/a/b")
     if sys.platform.startswith("linux"):
         assert cache.default_directory({"XDG_CACHE_HOME": "/x"}) == Path("/x/flowc")
         assert cache.default_directory({"XDG_CACHE_HOME": "rel"}) == home / ".cache" / "flowc"

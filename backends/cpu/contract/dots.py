@@ -1,7 +1,8 @@
-"""Dot products with lanes along k: matrix times vector, and few rows times a transposed matrix.
+"""Dot products with lanes along k: matrix times vector, and products with a transposed matrix.
 
 Each result has one vector of partial sums, lane l of which adds the products l, l + width, … in
-order; the lanes are combined by the fixed tree of `hreduce`. The bits depend on k alone.
+order; the lanes are combined by the fixed tree of `hreduce`. The bits depend on k alone. A tile of
+rows × columns of results shares what it loads; nothing is packed.
 """
 
 from __future__ import annotations
@@ -12,135 +13,175 @@ from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import Alloc, Buffer, For, LoopKernel, Phase, Stmt, Store
+from flowc.ir.kernel.form import Alloc, Buffer, For, Let, LoopKernel, Phase, Store
 
 from .access import masked, stride
 from .cost import Machine, Tile, work
-from .match import Contract
+from .match import Contract, variables
 from .micro import Block, Micro, Place, lane_kind
 from .nest import nest
 
-VECTORS = 2  # of partial sums for each result: 8 chains with 4 rows cover the latency of fma
+SIDE = 4  # rows and columns of a tile: 4 chains cover the latency of fma, 16 leave room for loads
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Axis of k for the lanes, axis of the rows (None: one result), the others; the tile."""
+    """Axis of k for the lanes, axes of rows and columns (None: one), the others; vector width."""
 
     lane: Expr
     row: Expr | None
+    col: Expr | None
     outer: tuple[Expr, ...]
     k: tuple[Expr, ...]
-    rows: int
     w: int
+
+    def extent(self, axis: Expr | None) -> Dim:
+        """Results along the row or column axis."""
+        return 1 if axis is None else axis.attr.extent
 
 
 def plan(c: Contract, mach: Machine) -> Plan | None:
-    """Whether some axis of k is contiguous in both factors, and which axis makes rows."""
+    """Whether some axis of k is contiguous in both factors, and which axes make tiles."""
     if c.exists is not None:
         return None
-    both = [v for v in c.k if stride(c.a, v) == 1 and stride(c.b, v) == 1
-            and v not in c.limits]
+    both = [v for v in c.k if stride(c.a, v) == 1 and stride(c.b, v) == 1 and v not in c.limits]
     if not both:
         return None
-    lane = both[0]
-    free = [v for v in (*c.m, *c.n) if v not in c.pinned]
-    free.sort(key=lambda v: -work(v.attr.extent))
-    row = free[0] if free else None
-    extent: Dim = 1 if row is None else row.attr.extent
-    rows = min(4, extent) if isinstance(extent, int) else 4
-    outer = tuple(v for v in c.axes if v is not row)
-    k = tuple(v for v in c.k if v is not lane)
-    return Plan(lane, row, outer, k, max(1, rows), mach.lanes(c.acc))
+    sides = [_longest(c, side) for side in (c.m, c.n)]
+    sides.sort(key=lambda v: -1.0 if v is None else -work(v.attr.extent))
+    row, col = sorted(sides, key=lambda v: v is None)
+    return _plan(c, both[0], row, col, mach)
+
+
+def _plan(c: Contract, lane: Expr, row: Expr | None, col: Expr | None, mach: Machine) -> Plan:
+    outer = tuple(v for v in c.axes if v is not row and v is not col)
+    return Plan(lane, row, col, outer, tuple(v for v in c.k if v is not lane), mach.lanes(c.acc))
+
+
+def _longest(c: Contract, side: tuple[Expr, ...]) -> Expr | None:
+    free = [v for v in side if v not in c.pinned]
+    return max(free, key=lambda v: work(v.attr.extent), default=None)
 
 
 def price(c: Contract, p: Plan) -> float:
-    """Cycles for each multiply-add."""
-    depth = max(1.0, work(p.lane.attr.extent))
+    """Cycles for each multiply-add: arithmetic or loads, and combining the lanes at the end."""
+    rows, cols = (min(SIDE, int(work(p.extent(v)))) for v in (p.row, p.col))
+    depth = work(p.lane.attr.extent)
     whole = -(-depth // p.w) * p.w
-    # vector loads bound it, most of them across cache lines: 35-55 GFLOP/s of 117 on Zen 4
-    return (1.0 + 1.0 / p.rows) / p.w * whole / depth * 1.8 + 4.0 / depth
+    # vector loads cross cache lines: 2 cycles each
+    loads = 2.0 * (rows + cols) / (rows * cols)
+    return max(1.05, loads) / p.w * whole / depth + COMBINE / work(
+        *(v.attr.extent for v in c.k))
+
+
+COMBINE = 10.0  # cycles to add up the lanes of a result
 
 
 def dots(c: Contract, p: Plan) -> LoopKernel:
     """The schedule with lanes along k."""
     d = _Dots(c, p)
-    rows: Dim = 1 if p.row is None else p.row.attr.extent
+    rows, cols = p.extent(p.row), p.extent(p.col)
+    side = [min(SIDE, n) if isinstance(n, int) and n > 0 else SIDE for n in (rows, cols)]
     depth = dims.product(tuple(v.attr.extent for v in c.k))
-    n = nest(p.outer, rows, 1, depth, Tile(p.rows, 1, 1))
-    body = n.phase(lambda s, lg, rg: s.tiles(d.tile, lg, rg))
+    n = nest(p.outer, rows, cols, depth, Tile(side[0], side[1], 1), share=48)
+    body = n.phase(lambda s, lg, rg: s.tiles(d.place, lg, rg))
     k = c.kernel
-    note = f"contract, {p.rows} dot products of {VECTORS * p.w} lanes"
+    note = f"contract by dot products {side[0]}x{side[1]}, {p.w} lanes along k"
     return LoopKernel(k.name, k.inputs, k.outputs, (), (Phase(body),), "cpu", note)
 
 
 class _Dots:
     def __init__(self, c: Contract, p: Plan) -> None:
         self.c, self.p = c, p
-        self.zero = ex.index(0)
-        self.m = Micro(c, p.row, ex.var("one", 1), c.k)
+        self.m = Micro(c, p.row, p.col or ex.var("one", 1), c.k)
 
-    def tile(self, at: Place) -> Block:
-        """The results of a tile of rows."""
-        acc = Buffer("acc", self.c.acc, (at.rows, VECTORS * self.p.w), "register")
-        begin = self.m.each_row(at, lambda _, i: self._lanes(
-            VECTORS, lambda _, col: (Store(acc, (i, col), ex.const(0, acc.dtype)),)))
-        body = (*self._main(at, acc), *self._tail(at, acc))
+    def place(self, at: Place) -> Block:
+        """The tiles of a place: columns whose number is known at run time go one by one."""
+        if at.lanes is None or isinstance(ex.is_const_index(at.lanes), int):
+            return self._tile(at, at.lane0, at.nv)
+        n = ex.var("c", at.nv)
+        return (For(n, at.lanes, "serial", self._tile(at, at.lane0 + n, 1)),)
+
+    def _tile(self, at: Place, col0: Expr, cols: int) -> Block:
+        w = self.p.w
+        acc = Buffer("acc", self.c.acc, (at.rows * cols, w), "register")
+        zero, n = ex.const(0, acc.dtype), ex.var("n", at.rows * cols)
+        begin = For(n, ex.index(at.rows * cols), "unroll",
+                    self._lanes(lambda j: (Store(acc, (n, j), zero),)))
+        kept = Buffer("cv", self._sides()[0].dtype, (cols, w), "register")
+        body: Block = (Alloc(kept, self._along(at, acc, kept, col0)),)
         for v in reversed(self.p.k):
             body = (For(v, self.c.count(v), "serial", body),)
-        end = self.m.each_row(at, lambda row, i: self.m.write_back(
-            row, self.zero, ex.hreduce("sum", acc, (i,))), guard=True)
-        return (Alloc(acc, (*begin, *body, *end)),)
 
-    def _lanes(self, vectors: int, fn: object) -> Block:
+        def finish(row: Expr, i: Expr) -> Block:
+            return _each(cols, lambda c: self.m.write_back(
+                row, col0 + c, ex.hreduce("sum", acc, (i * cols + c,))))
+
+        return (Alloc(acc, (begin, *body, *self.m.each_row(at, finish, guard=True))),)
+
+    def _lanes(self, fn: object) -> Block:
         assert callable(fn)
-        w = self.p.w
-        j = ex.var("j", w)
-        out: list[Stmt] = []
-        for v in range(vectors):
-            out.extend(fn(j, j + v * w))
-        return (For(j, ex.index(w), lane_kind(w), tuple(out), w),)
+        j = ex.var("j", self.p.w)
+        return (For(j, ex.index(self.p.w), lane_kind(self.p.w), fn(j), self.p.w),)
 
-    def _main(self, at: Place, acc: Buffer) -> Block:
-        step = VECTORS * self.p.w
-        count = dims.floordiv(self.p.lane.attr.extent, step)
-        kb = ex.var("kb", count)
-        body = self._lanes(VECTORS, lambda _, col: self._products(
-            at, acc, kb * step + col, col, None))
-        return (For(kb, ex.index(count), "serial", body),) if count != 0 else ()
+    def _sides(self) -> tuple[Expr, Expr]:
+        """The factor that columns differ in, which rows share, and the other."""
+        a, b, p = self.c.a, self.c.b, self.p
+        first = p.row not in variables(a) if p.col is None else p.col in variables(a)
+        return (a, b) if first else (b, a)
 
-    def _tail(self, at: Place, acc: Buffer) -> Block:
+    def _along(self, at: Place, acc: Buffer, kept: Buffer, col0: Expr) -> Block:
+        """The loop over the lane axis: whole vectors, then one that reads 0 beyond the end."""
         w, extent = self.p.w, self.p.lane.attr.extent
-        step = VECTORS * w
-        first = dims.mul(dims.floordiv(extent, step), step)
-        rest = dims.add(extent, dims.mul(first, -1))
-        out: list[Stmt] = []
-        for v in range(VECTORS):
-            if isinstance(rest, int) and rest <= v * w:
-                break
-            out.extend(self._lanes(1, lambda j, _, v=v: self._products(
-                at, acc, j + v * w + ex.index(first), j + v * w, ex.index(extent))))
+        count = dims.floordiv(extent, w)
+        kb = ex.var("kb", count)
+        out: list[For] = []
+        if count != 0:
+            body = self._lanes(lambda j: self._products(at, acc, kept, col0, kb * w + j, j, None))
+            out.append(For(kb, ex.index(count), "serial", body))
+        rest = dims.add(extent, dims.mul(count, -w))
+        if rest != 0:
+            first, stop = ex.index(dims.mul(count, w)), ex.index(extent)
+            body = self._lanes(lambda j: self._products(
+                at, acc, kept, col0, first + j, j, first + j < stop))
+            once = ex.var("rest", 1)
+            out.append(For(once, ex.imin(1, ex.index(rest)), "serial", body))
         return tuple(out)
 
     def _products(
-        self, at: Place, acc: Buffer, k: Expr, col: Expr, stop: Expr | None
+        self, at: Place, acc: Buffer, kept: Buffer, col0: Expr, k: Expr, j: Expr, ok: Expr | None
     ) -> Block:
-        ok = None if stop is None or ex.within(k, _dim(stop)) else k < stop
+        """acc[row, col] += a · b in the current lanes."""
+        mine, other = self._sides()
+        cols = kept.shape[0]
+        assert isinstance(cols, int)
 
-        def factor(e: Expr, row: Expr) -> Expr:
+        def factor(e: Expr, row: Expr | None, col: Expr) -> Expr:
             if ok is not None:
                 e = masked(e, self.p.lane, ok)
-            e = ex.substitute(self.m.at(e, row, None), {self.p.lane: k})
+            e = ex.substitute(self.m.at(e, row, col), {self.p.lane: k})
             return e if ok is None else ex.select(ok, e, ex.const(0, e.dtype))
 
+        fetch = _each(cols, lambda c: (Store(kept, (c, j), factor(mine, None, col0 + c)),))
+
         def one(row: Expr, i: Expr) -> Block:
-            a, b = factor(self.c.a, row), factor(self.c.b, row)
-            return (Store(acc, (i, col), self.c.step(acc[(i, col)], a, b)),)
+            x = ex.let_var("x", other.dtype)
 
-        return self.m.each_row(at, one)
+            def add(c: Expr) -> Block:
+                pair = (kept[(c, j)], x) if mine is self.c.a else (x, kept[(c, j)])
+                into = (i * cols + c, j)
+                return (Store(acc, into, self.c.step(acc[into], *pair)),)
+
+            return (Let(x, factor(other, row, col0)), *_each(cols, add))
+
+        return (*fetch, *self.m.each_row(at, one))
 
 
-def _dim(e: Expr) -> Dim:
-    d = ex.is_const_index(e)
-    assert d is not None
-    return d
+def _each(count: int, fn: object) -> Block:
+    """fn(n) unrolled."""
+    assert callable(fn)
+    if count == 1:
+        out: Block = fn(ex.index(0))
+        return out
+    n = ex.var("c", count)
+    return (For(n, ex.index(count), "unroll", fn(n)),)

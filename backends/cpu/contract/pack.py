@@ -48,8 +48,8 @@ def panels(
     body = _transposing(e, buf, lane, p, outer, k, t) if k and stride(e, lane) != 1 and stride(
         e, k[-1]) == 1 else _straight(e, buf, lane, p, outer, k, t)
     axes = [(v, v.attr.extent) for v in outer] + [(p, count)]
-    factor = buf[(*outer, ex.floordiv(lane, t.nr), *k, ex.mod(lane, t.nr))]
-    return Packed(factor, buf, Phase(chunks(axes, body)))
+    at = (*outer, ex.floordiv(lane, t.nr), *k, ex.mod(lane, t.nr))
+    return Packed(buf[at], buf, Phase(chunks(axes, body)))
 
 
 def _partial(lanes: Dim, nr: int) -> bool:
@@ -119,7 +119,7 @@ def fill(buf: Buffer, axes: tuple[Expr, ...], e: Expr, w: int) -> Block:
     """``buf[axes] = e``, in chunks of the outer axes."""
     body: Block = (Store(buf, axes, e),)
     if not axes:
-        return body
+        return (For(ex.var("chunk", 1), ex.index(1), "parallel", body),)
     *outer, inner = axes
     body = (For(inner, ex.index(inner.attr.extent), "vector", body, w),)
     ops = work(inner.attr.extent) * 4
@@ -146,5 +146,3 @@ def hoistable(kernel: LoopKernel) -> dict[int, tuple[Buffer, ...]]:
             break
         out[n] = tuple(reads)
     return out
-
-

@@ -14,13 +14,11 @@ from flowc.ir.plan import Variant
 from . import dots
 from .access import stride
 from .blocked import Axes, blocked, choose_axes, in_place, place_rows
-from .cost import Machine, choose_tile, machine
+from .cost import Machine, choose_tile, machine, work
 from .match import Contract, variables
 from .phases import by_phases
 
-# Rows up to which another schedule is faster than packing b at each call (Zen 4): one by one with b
-# in place; dot products along k where only those read b contiguously.
-FEW_IN_PLACE, FEW_DOTS = 1, 12
+FEW_IN_PLACE = 1  # rows up to which tiles of one row, with b in place, are fastest
 
 
 def schedule(
@@ -63,7 +61,11 @@ def _few_rows(c: Contract, ax: Axes, mach: Machine) -> tuple[LoopKernel, int]:
     """One row at a time, along whichever axis b is contiguous; up to how many rows."""
     along_k = dots.plan(c, mach)
     if along_k is not None and stride(_lane_factor(c, ax), ax.lane) > 1:
-        p = replace(along_k, row=ax.lane, outer=tuple(v for v in c.axes if v is not ax.lane))
-        return dots.dots(c, p), FEW_DOTS
+        col = None if ax.row in c.batch else ax.row
+        outer = tuple(v for v in c.axes if v is not ax.lane and v is not col)
+        p = replace(along_k, row=ax.lane, col=col, outer=outer)
+        # packing costs an element some 1.2 cycles, combining lanes a result some 10
+        depth = work(*(v.attr.extent for v in c.k))
+        return dots.dots(c, p), max(4, int(0.12 * depth))
     t = choose_tile(1, ax.lane.attr.extent, mach.lanes(c.acc), mach)
     return blocked(c, replace(ax, tile=t), mach, pack=False), FEW_IN_PLACE

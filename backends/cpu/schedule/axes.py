@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from flowc.ir import dims
 from flowc.ir.dims import Dim
+from flowc.ir.dtypes import DType
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Buffer, For, Stage, Stmt
@@ -126,7 +127,7 @@ def vector_axis(extent: Dim, lanes: int) -> int:
     return lanes
 
 
-def widest(stages: Iterable[Stage], lanes: Callable[[object], int]) -> int:
+def widest(stages: Iterable[Stage], lanes: Callable[[DType], int]) -> int:
     """The lane count of the widest element type that the stages load, compute or store."""
     kinds = {e.dtype for s in stages for e in ex.walk(s.value) if e.dtype is not ex.INDEX}
     kinds |= {s.out.dtype for s in stages}

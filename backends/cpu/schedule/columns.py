@@ -210,7 +210,8 @@ class _Columns:
                       (pieces, *self.stages[0].out.shape))
         first = self._pieces(part, pieces, rows)
         n = ex.var("r", pieces)
-        final = self._block([n], part[(n, *self.axes)], ex.index(pieces), use)
+        at = (n, *self.axes)
+        final = self._block([n], part[at], ex.index(pieces), use)
         phases = (Phase((first,)), Phase((self._over(final),)))
         return LoopKernel(
             k.name, k.inputs, k.outputs, (part,), phases, note="columns in pieces"

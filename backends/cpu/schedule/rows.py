@@ -1,4 +1,4 @@
-"""Row kernels: several passes over a row that stays in cache (softmax, layer norm, their gradients).
+"""Row kernels: several passes over a row in cache (softmax, layer norm, their gradients).
 
 A row is one point of the leading axes that all stages share. Within a row, stages run in order:
 reductions into registers, results of a whole row into a local buffer or an output.

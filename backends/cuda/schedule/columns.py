@@ -92,7 +92,8 @@ def _columns(kernel: Kernel, stages: list[Stage], e: Expr) -> LoopKernel:
                   (pieces, *head.out.shape))
     first = _column_pieces(head, e.attr, loops, body, part, rows)
     n = ex.var("r", pieces)
-    total = ex.reduce(e.attr, (n,), part[(n, *head.axes)])
+    at = (n, *head.axes)
+    total = ex.reduce(e.attr, (n,), part[at])
     value = ex.substitute(head.value, {e: ex.cast(total, e.dtype)})
     phases = (first, _points(kernel, stages, value))
     return LoopKernel(

@@ -233,7 +233,8 @@ class _Tiled:
         def point(i: Expr) -> list[Stmt]:
             *batch, m, n = ax.unravel(i, shape)
             r = ex.var("r", self.part.shape[0])
-            total = ex.reduce("sum", (r,), self.part[(r, *batch, m, n)])
+            source = (r, *batch, m, n)
+            total = ex.reduce("sum", (r,), self.part[source])
             at = dict(zip(self.c.batch, batch, strict=True))
             return serial_reduce(total, lambda v: list(self._finish(at, m, n, v)))
 

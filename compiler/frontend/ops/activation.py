@@ -222,5 +222,3 @@ def _dropout(
     kept = x.broadcast_to(b.compare(u, b.broadcast_to(limit, sizes), op="lt"), shape)
     scaled = b.div(a, b.broadcast_to(keep, shape))
     return b.select(kept, scaled, b.const(0, scaled))
-
-

@@ -301,5 +301,3 @@ def _matmul(x: Like, y: Like) -> Tensor:
     with scope(None, "matmul") as s:
         a, b = pair(x, y, "MatMul")
         return apply("MatMul", [a, b], a.dtype, s, transpose_a=False, transpose_b=False)
-
-

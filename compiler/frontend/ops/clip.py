@@ -80,7 +80,7 @@ def clip_by_global_norm(
     norm = global_norm(t_list) if use_norm is None else convert(use_norm)
     with scope(name, "clip_by_global_norm"):
         limit = convert(clip_norm, norm.dtype, "clip_norm")
-        out = []
+        out: list[Any] = []
         for t in t_list:
             if t is None:
                 out.append(None)

@@ -405,5 +405,3 @@ def _steady(x: Expansion, part: Branch, sub: SubExpansion, carried: list[Value])
             sub.agree(d, e, text)
         out.append(sub.conform(v, c.ty.shape))
     return out
-
-

@@ -81,13 +81,13 @@ def pads(
 def to_last(x: Expansion, a: Value, first: bool) -> Value:
     """Channels moved to the last axis."""
     n = a.ty.rank
-    return x.b.transpose(a, perm=(0, *range(2, n), 1)) if first else a  # type: ignore[no-any-return]
+    return x.b.transpose(a, perm=(0, *range(2, n), 1)) if first else a
 
 
 def to_first(x: Expansion, a: Value, first: bool) -> Value:
     """Channels moved back behind the batch."""
     n = a.ty.rank
-    return x.b.transpose(a, perm=(0, n - 1, *range(1, n - 1))) if first else a  # type: ignore[no-any-return]
+    return x.b.transpose(a, perm=(0, n - 1, *range(1, n - 1))) if first else a
 
 
 def _convolution(
@@ -284,7 +284,8 @@ def _conv_transpose(x: Expansion, node: Operation, a: Value, w: Value, shape: Va
         reach = dims.add(dims.mul(dims.add(window[i], -1), at["dilations"][i]), 1)
         lo = dims.add(dims.add(reach, -1), dims.mul(forward[i][0], -1))
         spread = dims.add(dims.mul(dims.add(a.ty.shape[i + 1], -1), strides[i]), 1)
-        hi = dims.add(dims.add(sizes[i + 1], dims.add(reach, -1)), dims.mul(dims.add(spread, lo), -1))
+        whole = dims.add(sizes[i + 1], dims.add(reach, -1))
+        hi = dims.add(whole, dims.mul(dims.add(spread, lo), -1))
         padding.append((lo, hi))
     flipped = b.transpose(b.reverse(w, axes=(0, 1)), perm=(0, 1, 3, 2))
     out = b.conv(

@@ -290,6 +290,8 @@ def shape_tensor(shape: Any, name: str = "shape") -> Tensor:
             raise TypeError(f"a shape must be integers, not {shape.dtype.name}")
         return shape
     if isinstance(shape, TensorShape):
+        if get_default_graph().array_api and not shape.is_fully_defined():
+            return shape_tensor(list(shape), name)  # of a traced array: sizes as scalars
         return constant(shape_list(shape), dt.int32, name=name)
     if isinstance(shape, (list, tuple)):
         shape = [int(s) if isinstance(s, (Dimension, np.generic)) else s for s in shape]
@@ -298,7 +300,7 @@ def shape_tensor(shape: Any, name: str = "shape") -> Tensor:
         if not _holds_tensor(shape):
             return constant(np.array(shape, np.int64 if _wide(shape) else np.int32), name=name)
     elif isinstance(shape, (int, np.integer, Dimension)):
-        shape = [int(shape)]  # type: ignore[arg-type]
+        shape = [int(shape)]
         return constant(np.array(shape, np.int32), name=name)
     found = convert(shape, name=name)
     if not found.dtype.is_integer:

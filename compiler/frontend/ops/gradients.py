@@ -158,5 +158,3 @@ def _differentiated(
             total = x.b.add(total, part)
         out.append(total)
     return tuple(out)
-
-

@@ -155,7 +155,8 @@ class _Slicing:
         if isinstance(start, int) and start < 0:  # the last −start elements
             first = dims.maximum(dims.add(size, start), 0)
         elif stop is None:
-            first = dims.add(size, dims.mul(dims.maximum(dims.add(size, dims.mul(start, -1)), 0), -1))
+            rest = dims.maximum(dims.add(size, dims.mul(start, -1)), 0)
+            first = dims.add(size, dims.mul(rest, -1))
         else:
             first = dims.minimum(start, size)
         count = dims.maximum(dims.add(limit, dims.mul(first, -1)), 0)
@@ -184,7 +185,7 @@ class _Slicing:
         if self.dynamic:
             a = self._picked(a)
         shape = tuple(a.ty.shape[s[1]] if isinstance(s, tuple) else s for s in self.shape)
-        return a if a.ty.shape == shape else b.reshape(a, shape=shape)  # type: ignore[no-any-return]
+        return a if a.ty.shape == shape else b.reshape(a, shape=shape)
 
     def _picked(self, a: Value) -> Value:
         """One element along each axis whose position the run knows; a negative one counts back."""
@@ -329,7 +330,7 @@ def _mirrored(x: Expansion, a: Value, axis: int, lo: Dim, hi: Dim, edge: bool) -
         x.at_least(size, dims.add(hi, skip), f"padding of {hi} is too large for {a.type}")
         end = dims.add(size, -skip)
         parts.append(_flipped(x, a, axis, dims.add(end, dims.mul(hi, -1)), end))
-    return x.b.concat(*parts, axis=axis) if len(parts) > 1 else a  # type: ignore[no-any-return]
+    return x.b.concat(*parts, axis=axis) if len(parts) > 1 else a
 
 
 def _flipped(x: Expansion, a: Value, axis: int, start: Dim, limit: Dim) -> Value:

@@ -111,7 +111,9 @@ def fused_batch_norm(
 
 
 @expander("FusedBatchNorm")
-def _fused(x: Expansion, node: Operation, a: Value, scale: Value, offset: Value, *given: Value) -> Any:
+def _fused(
+    x: Expansion, node: Operation, a: Value, scale: Value, offset: Value, *given: Value
+) -> Any:
     b, first = x.b, node.attrs["first"]
     a = to_last(x, a, first)
     rank = a.ty.rank
@@ -182,4 +184,3 @@ def _lrn(x: Expansion, node: Operation, a: Value) -> Any:
     )  # fmt: skip
     base = b.add(b.mul(total, b.const(at["alpha"], total)), b.const(at["bias"], total))
     return b.div(a, b.pow(base, b.const(at["beta"], base)))
-

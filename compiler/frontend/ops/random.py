@@ -74,7 +74,9 @@ def signed(x: Expansion, node: Operation, shape: Shape, t: Any) -> Value:
     return x.b.add(x.b.mul(u, x.b.const(2.0, u)), shift)  # type: ignore[no-any-return]
 
 
-def standard_normal(x: Expansion, node: Operation, shape: Shape, t: Any, bound: float = 1.0) -> Value:
+def standard_normal(
+    x: Expansion, node: Operation, shape: Shape, t: Any, bound: float = 1.0
+) -> Value:
     """Standard normals by the inverse of their distribution; `bound` < 1 cuts the tails off."""
     s = signed(x, node, shape, t)
     if bound < 1.0:
@@ -219,5 +221,3 @@ def _multinomial(x: Expansion, node: Operation, logits: Value) -> Any:
     none = b.broadcast_to(b.const(out.max, out), shape)
     picked = b.select(b.compare(score, best, op="eq"), index, none)
     return b.reduce(picked, op="min", axes=(2,))
-
-

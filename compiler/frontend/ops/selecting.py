@@ -137,9 +137,10 @@ def top_k(
     with scope(name, "TopKV2") as s:
         t = convert(input, name="input")
         need(t, "fiu", "input")
-        count = (static_ints(k) or [None])[0]
-        if count is None:
+        known = static_ints(k)
+        if known is None:
             raise ValueError("the k of top_k must be constant")
+        count = known[0]
         op = get_default_graph().create_op("TopKV2", [t], [t.dtype, dt.int32], s, k=count)
         return TopK(*op.outputs)
 

@@ -377,7 +377,8 @@ def _split(x: Expansion, node: Operation, a: Value) -> Any:
         parts = [rest if s < 0 else s for s in sizes]
         text = f"sizes {sizes} do not add up to axis {axis} of {a.type}"
         x.agree(sum(parts[1:], parts[0]), total, text)
-    out, at = [], 0
+    out: list[Value] = []
+    at: Dim = 0
     for d in parts:
         end = dims.add(at, d)
         out.append(cut_out(x, a, axis, at, end))
@@ -455,5 +456,3 @@ def meshgrid(*args: Any, indexing: str = "xy", name: str | None = "meshgrid") ->
             one[place] = -1
             out.append(broadcast_to(reshape(v, one), to))
         return out
-
-

@@ -221,7 +221,9 @@ def initialized_value(variable: Any, initial: Tensor) -> Tensor:
 
 
 @expander("InitializedValue", refs=(0,), differentiable=False)
-def _initialized_value(x: Expansion, node: Operation, ref: None, initial: Value, flag: Value) -> Any:
+def _initialized_value(
+    x: Expansion, node: Operation, ref: None, initial: Value, flag: Value
+) -> Any:
     old = x.read(node.inputs[0].op, check=False)
     wide = x.b.broadcast_to(flag, old.ty.shape)
     return x.b.select(wide, old, x.conform(initial, old.ty.shape))

@@ -16,14 +16,7 @@ from .optimizers import (
 )
 
 __all__ = [
-    "AdadeltaOptimizer",
-    "AdagradDAOptimizer",
-    "AdagradOptimizer",
-    "AdamOptimizer",
-    "FtrlOptimizer",
-    "GradientDescentOptimizer",
-    "MomentumOptimizer",
-    "Optimizer",
-    "ProximalGradientDescentOptimizer",
-    "RMSPropOptimizer",
-]
+    "AdadeltaOptimizer", "AdagradDAOptimizer", "AdagradOptimizer", "AdamOptimizer",
+    "FtrlOptimizer", "GradientDescentOptimizer", "MomentumOptimizer", "Optimizer",
+    "ProximalGradientDescentOptimizer", "RMSPropOptimizer",
+]  # fmt: skip

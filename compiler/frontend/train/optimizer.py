@@ -131,7 +131,9 @@ class Optimizer:
         """A hyperparameter in the variable's type."""
         return cast(self._hyper[name], var.dtype)
 
-    def _node(self, op: str, refs: Sequence[Any], inputs: Sequence[Tensor], **attrs: Any) -> Operation:
+    def _node(
+        self, op: str, refs: Sequence[Any], inputs: Sequence[Tensor], **attrs: Any
+    ) -> Operation:
         """The operation that updates the first of `refs` (variables)."""
         tensors = [r._ref() for r in refs]
         graph = get_default_graph()

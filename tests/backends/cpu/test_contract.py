@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -65,10 +66,16 @@ def test_symbolic_rows(k: int, n: int) -> None:
             close(arrays[kernel.outputs[0]], a @ b, k)
 
 
-@pytest.mark.parametrize("m", [0, 1, 5, 40])
-@pytest.mark.parametrize(("k", "n"), [(0, 3), (1, 16), (9, 33), (40, 97)])
-def test_all_symbolic(m: int, k: int, n: int) -> None:
-    check(dot((B, K), (K, N)), {"B": m, "K": k, "N": n}, np.matmul, k)
+def test_all_symbolic() -> None:
+    kernel = dot((B, K), (K, N))
+    natives = [Native(v.kernel) for v in schedule(kernel, match(kernel), None)]
+    for m, k, n in itertools.product((0, 1, 5, 40), (0, 1, 9, 40), (0, 3, 16, 33, 97)):
+        env = {"B": m, "K": k, "N": n}
+        for native in natives:
+            arrays = {b: data(b, env, i) for i, b in enumerate(kernel.inputs)}
+            native.prepare(arrays, env)()
+            a, b = (arrays[x].astype(np.float64) for x in kernel.inputs)
+            close(arrays[kernel.outputs[0]], a @ b, k)
 
 
 @pytest.mark.parametrize("shape", [(B, 40), (23, 40)])
@@ -104,14 +111,21 @@ def test_other_vectors(target: Any) -> None:
     check(dot((13, 19), (19,), ((1,), (0,))), {}, np.matmul, 19, target)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4, 6, 33])
-@pytest.mark.parametrize("k", [1, 15, 32, 100, 777])
+@pytest.mark.parametrize(("rows", "k"), [(2, 1), (3, 15), (6, 100), (33, 777)])
 def test_matrix_vector(rows: int, k: int) -> None:
-    if rows > 1:
-        check(dot((rows, k), (k,), ((1,), (0,))), {}, np.matmul, k)
-        check(dot((k, rows), (k,), ((0,), (0,))), {}, lambda a, x: a.T @ x, k)
-        check(dot((K, rows), (K,), ((0,), (0,))), {"K": k}, lambda a, x: a.T @ x, k)
-        check(dot((rows, K), (K, 1)), {"K": k}, np.matmul, k)
+    check(dot((rows, k), (k,), ((1,), (0,))), {}, np.matmul, k)
+    check(dot((k, rows), (k,), ((0,), (0,))), {}, lambda a, x: a.T @ x, k)
+    check(dot((K, rows), (K,), ((0,), (0,))), {"K": k}, lambda a, x: a.T @ x, k)
+    check(dot((rows, K), (K, 1)), {"K": k}, np.matmul, k)
+
+
+@pytest.mark.parametrize("n", [9, 600])
+def test_dot_products_in_tiles(n: int) -> None:
+    kernel = dot((B, 500), (n, 500), ((1,), (1,)))
+    (v, *_) = schedule(kernel, match(kernel), None)
+    assert "dot products 4x4" in v.kernel.note
+    for m in (0, 1, 3, 4, 9):
+        check(kernel, {"B": m}, lambda a, b: a @ b.T, 500)
 
 
 def test_batches() -> None:

@@ -1,0 +1,305 @@
+"""`flowc.function`: a Python function over arrays as one compiled function.
+
+The function runs once for each signature — structure of the arguments, types and ranks of the
+arrays, static arguments, promised sizes — on arrays that only record what is done with them; its
+side effects in Python happen then. What it did is compiled, and serves every size: a program is
+made again only where a size of 1 broadcasts in a new way, and the logger "flowc" says why.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from types import MethodType
+from typing import Any
+
+from flowc.compiler.options import Options
+
+from .arrays import pytree
+from .arrays.compiled import CompiledFunction, Lowered
+from .arrays.derivatives import value_and_gradients
+from .arrays.specs import Array, LeafSpec, TensorSpec, array_of, pattern_dims, patterns, static
+from .arrays.trace import Signature, Trace
+from .dtypes import as_dtype
+from .graph import get_default_graph
+from .tensor import Tensor
+
+log = logging.getLogger("flowc")
+_MOST_HOT = 8  # compiled entries that a call tries before it looks at its arguments
+_NUMBERS = (bool, int, float, complex)
+
+
+class _Family:
+    """All that was made for one signature: its trace, and one program a broadcast pattern."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.programs: list[CompiledFunction] = []
+
+
+class Function:
+    """A function that compiles itself at the first call of each signature; see `function`."""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        static_names: Sequence[str] = (),
+        shapes: Any = None,
+        options: Options | None = None,
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn, self.options = fn, options or Options.read()
+        self.name = getattr(fn, "__name__", None) or type(fn).__name__
+        self._signature = inspect.signature(fn)
+        parameters = self._signature.parameters.values()
+        self.parameters = tuple(p.name for p in parameters)
+        self._kinds = {p.name: p.kind for p in parameters}
+        self._simple = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+        self._required = sum(p.default is p.empty for p in parameters)
+        unknown = set(static_names) - set(self.parameters)
+        if unknown:
+            raise ValueError(f"{self.name} has no parameter {', '.join(sorted(unknown))}")
+        self.static_names = frozenset(static_names)
+        self._patterns = patterns(shapes, self.parameters)
+        self._families: dict[Signature, _Family] = {}
+        self._hot: tuple[tuple[Any, CompiledFunction], ...] = ()
+        self._lock = threading.RLock()
+
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        """Run on arrays (NumPy, DLPack, numbers, nested): NumPy arrays, nested as fn returns them.
+
+        out: arrays to fill, nested as the results; they are returned. Raises TypeError for what is
+        no array, InvalidArgumentError for sizes that do not fit.
+        """
+        if out is None and not kwargs:
+            for native, entry in self._hot:
+                try:
+                    got = native(*args)
+                except KeyboardInterrupt as interrupt:
+                    raise entry.fast.executable.interrupted(entry.fast.ctx, interrupt) from None
+                if got.__class__ is list:
+                    return got[0] if entry._single else entry.trace.rebuild(got)
+                if got is not None:
+                    entry.fast._raise(got)
+        return self._call(args, kwargs, out)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<flowc.function {self.name}{self._signature}>"
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        if get_default_graph().array_api or _holds_tensor((args, kwargs)):
+            if out is not None:
+                raise TypeError(f"{self.name}: out= has no meaning inside of a trace")
+            return self.fn(*args, **kwargs)
+        arrays, signature = self._flatten(args, kwargs)
+        return self._entry(signature, arrays).run(arrays, out)
+
+    # Signatures.
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by parameter."""
+        if self._simple and not kwargs and self._required <= len(args) <= len(self.parameters):
+            return dict(zip(self.parameters, args, strict=False))
+        try:
+            return self._signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{self.name}{self._signature}: {error}") from None
+
+    def _flatten(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[list[Any], Signature]:
+        """The array arguments from left to right, and the signature that they make."""
+        values: list[Any] = []
+        leaves: list[LeafSpec] = []
+        traced, fixed = [], []
+        for name, value in self._bind(args, kwargs).items():
+            if name in self.static_names:
+                fixed.append((name, self._hashable(name, value)))
+                continue
+            found, structure = pytree.flatten(value)
+            traced.append((name, structure))
+            pattern = self._patterns.get(name)
+            for i, v in enumerate(found):
+                spec, found[i] = self._leaf(v, name, pattern)
+                leaves.append(spec)
+            values += found
+        return values, Signature(tuple(traced), tuple(leaves), tuple(fixed))
+
+    def _leaf(self, value: Any, name: str, pattern: Any) -> tuple[LeafSpec, Any]:
+        if isinstance(value, TensorSpec):
+            return LeafSpec(value.dtype, value.dims), value
+        what = f"argument {name} of {self.name}"
+        array = array_of(value, what)
+        dims = pattern_dims(pattern, array.shape, what)
+        return LeafSpec(as_dtype(array.dtype), dims, type(value) in _NUMBERS), array
+
+    def _hashable(self, name: str, value: Any) -> Any:
+        try:
+            hash(value)
+        except TypeError:
+            raise TypeError(
+                f"the static argument {name} of {self.name} must be hashable, not a "
+                f"{type(value).__name__}"
+            ) from None
+        return value
+
+    def _invoke(self, arguments: dict[str, Any]) -> Any:
+        """Call the user's function with values by parameter."""
+        bound = inspect.BoundArguments(self._signature, dict(arguments))  # type: ignore[arg-type]
+        bound.arguments = {p: arguments[p] for p in self.parameters if p in arguments}
+        return self.fn(*bound.args, **bound.kwargs)
+
+    # Programs.
+
+    def _entry(self, signature: Signature, arrays: Sequence[Array]) -> CompiledFunction:
+        """The compiled program for these arguments; made where there is none."""
+        family = self._families.get(signature)
+        for entry in list(family.programs) if family is not None else ():
+            if entry.fits(arrays):
+                return entry
+        with self._lock:
+            family = self._families.get(signature)
+            if family is None:
+                reason = self._reason(signature)
+                family = _Family(self._traced(signature))
+            else:
+                for entry in family.programs:
+                    if entry.fits(arrays):
+                        return entry
+                shapes = ", ".join(str(list(a.shape)) for a in arrays)
+                reason = f"the sizes {shapes} broadcast or agree in a new way"
+            log.info("compiling %s: %s", self.name, reason)
+            program = family.trace.for_arrays(arrays)
+            entry = CompiledFunction(family.trace, program, self.options, self._flatten)
+            family.programs.append(entry)
+            self._families[signature] = family
+            self._warm(entry)
+            return entry
+
+    def _traced(self, signature: Signature) -> Trace:
+        return Trace(self.name, signature, self._invoke)
+
+    def _warm(self, entry: CompiledFunction) -> None:
+        """Let calls try the entry's builtin first, where that alone tells whether it is the one."""
+        plain = all(s == pytree.LEAF for _, s in entry.trace.signature.arguments)
+        native = entry.native
+        complete = len(entry.trace.signature.arguments) == len(self.parameters)
+        if native is None or self.static_names or self._patterns or not (plain and complete):
+            return
+        if any(s.weak for s in entry.trace.signature.leaves) or not self._simple:
+            return
+        if entry.program.inputs == tuple(range(len(entry.trace.feeds))):
+            self._hot = ((native, entry), *self._hot)[:_MOST_HOT]
+
+    def _reason(self, signature: Signature) -> str:
+        """What is new about a signature."""
+        if not self._families:
+            return "its first call"
+        last = next(reversed(self._families))
+        if signature.static != last.static:
+            was, now = dict(last.static), dict(signature.static)
+            new = [f"{k}={v!r}" for k, v in now.items() if k not in was or was[k] != v]
+            return f"new static arguments: {', '.join(new)}"
+        if signature.arguments != last.arguments:
+            return "another structure of the arguments"
+        pairs = zip(signature.names(), last.leaves, signature.leaves, strict=True)
+        new = [f"{n} is {now}, was {was}" for n, was, now in pairs if was != now]
+        return f"new types, ranks or promised sizes: {'; '.join(new)}"
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace for these arguments, arrays or `TensorSpec`s, without running or compiling it."""
+        values, signature = self._flatten(args, kwargs)
+        trace = self._traced(signature)
+        if any(isinstance(v, TensorSpec) for v in values):
+            program = trace.general()
+        else:
+            program = trace.for_arrays(values)
+        return Lowered(trace, program, self.options, self._flatten)
+
+
+def _holds_tensor(tree: Any) -> bool:
+    return any(isinstance(v, Tensor) for v in pytree.flatten(tree)[0])
+
+
+def function(
+    fn: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    shapes: Any = None,
+    options: Options | None = None,
+) -> Any:
+    """Compile a Python function over arrays; `f = flowc.function(fn)` or as a decorator.
+
+    fn takes and returns arrays, numbers, and lists, tuples and dicts of these. It runs once a
+    signature (structure, types, ranks), on traced arrays; what it does in Python besides happens
+    then and not again. Types promote as the array API standard says. Python's loops unroll;
+    conditions on arrays take `flowc.cond`, `flowc.where`, `flowc.while_loop`.
+
+    static_argnums, static_argnames: arguments that are Python values and not arrays; they are
+    hashable, and each new value compiles anew. shapes: promises about sizes, which are otherwise
+    free: `flowc.static` makes all of them constants; a mapping (parameter → pattern) or a sequence
+    of patterns makes some: an int is checked, `flowc.static` takes each call's size as a constant,
+    None is free, a name is free and equal wherever it stands.
+    """
+    if fn is None:
+        return functools.partial(
+            function, static_argnums=static_argnums, static_argnames=static_argnames,
+            shapes=shapes, options=options,
+        )  # fmt: skip
+    if isinstance(fn, Function):
+        fn = fn.fn
+    names = [static_argnames] if isinstance(static_argnames, str) else list(static_argnames)
+    numbers = [static_argnums] if isinstance(static_argnums, int) else static_argnums
+    if numbers:
+        parameters = list(inspect.signature(fn).parameters)
+        for i in numbers:
+            if not -len(parameters) <= i < len(parameters):
+                raise ValueError(f"static_argnums={i}: there are {len(parameters)} parameters")
+            names.append(parameters[i])
+    return Function(fn, names, shapes, options)
+
+
+def value_and_grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Function:
+    """A function that returns (fn's value, its gradient by argument `argnums`).
+
+    fn returns a float scalar (with has_aux: that and anything else, which becomes
+    `((value, aux), gradient)`). The gradient is nested as the argument; for several argnums it is a
+    tuple. Compiled where it is called with arrays, traced where it is called in a trace.
+    """
+    return _derived(fn, argnums, has_aux, lambda y, aux, g: ((y, aux) if has_aux else y, g))
+
+
+def grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Function:
+    """A function that returns fn's gradient by argument `argnums`: see `value_and_grad`.
+
+    With has_aux it returns (gradient, aux).
+    """
+    return _derived(fn, argnums, has_aux, lambda y, aux, g: (g, aux) if has_aux else g)
+
+
+def _derived(
+    fn: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, result: Any
+) -> Function:
+    inner, names, options = fn, (), None
+    if isinstance(fn, Function):
+        inner, names, options = fn.fn, tuple(fn.static_names), fn.options  # type: ignore[assignment]
+
+    @functools.wraps(inner)
+    def derived(*args: Any, **kwargs: Any) -> Any:
+        return result(*value_and_gradients(inner, argnums, has_aux, args, kwargs))
+
+    return Function(derived, names, None, options)
+
+
+__all__ = ["Function", "TensorSpec", "function", "grad", "static", "value_and_grad"]

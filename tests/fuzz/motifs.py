@@ -1,0 +1,166 @@
+"""Patterns that fusion and schedules look for, in sizes around their edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flowc.ir.core import Value
+from flowc.ir.dtypes import BY_NAME, DType
+from fuzz.program import Growing
+
+Motif = Callable[[Growing, DType], Any]
+MOTIFS: dict[str, Motif] = {}
+
+
+def motif(fn: Motif) -> Motif:
+    MOTIFS[fn.__name__] = fn
+    return fn
+
+
+def dot(b: Any, x: Value, y: Value) -> Value:
+    return b.dot(x, y, contract=((1,), (0,)), batch=((), ()))  # type: ignore[no-any-return]
+
+
+def row_reduce(b: Any, x: Value, kind: str) -> Value:
+    """A reduction of the last axis, spread again."""
+    r = x.ty.rank - 1
+    out = b.reduce(x, op=kind, axes=(r,))
+    return b.broadcast(out, shape=x.ty.shape, dims=tuple(range(r)))  # type: ignore[no-any-return]
+
+
+def image(g: Growing, t: DType) -> Value:
+    """A matrix of rows, mostly the program's own."""
+    rows, columns = g.choose([g.dims[0], 3, 65]), g.choose([g.dims[1], 1, 15, 16, 17, 130])
+    return g.pick(t, (rows, columns))
+
+
+@motif
+def softmax(g: Growing, t: DType) -> Any:
+    x = image(g, t)
+
+    def build(b: Any) -> Value:
+        e = b.exp(b.sub(x, row_reduce(b, x, "max")))
+        return b.div(e, row_reduce(b, e, "sum"))  # type: ignore[no-any-return]
+    return g.do(build) if g.count(x.ty.shape[1:]) else None
+
+
+@motif
+def layer_norm(g: Growing, t: DType) -> Any:
+    x = image(g, t)
+
+    def build(b: Any) -> Value:
+        n = 1 / max(1, g.count(x.ty.shape[1:]))
+        d = b.sub(x, b.mul(row_reduce(b, x, "sum"), b.const(n, x)))
+        v = b.mul(row_reduce(b, b.mul(d, d), "sum"), b.const(n, x))
+        return b.mul(d, b.rsqrt(b.add(v, b.const(0.5, v))))  # type: ignore[no-any-return]
+    return g.do(build)
+
+
+@motif
+def columns(g: Growing, t: DType) -> Any:
+    """Sums over rows, and something on top of them."""
+    rows = g.choose([511, 512, 513, 1024, 1025, 2049, g.dims[0]])
+    last = g.choose([1, 7, 8, 9, 16, 17, 33])
+    shape = (rows, last) if g.chance(0.8) else (rows, 2, last)
+    x = g.pick(t, shape)
+
+    def build(b: Any) -> Value:
+        total = b.reduce(x, op=g.choose(["sum", "max", "sum"]), axes=(0,))
+        scaled = b.mul(total, b.const(1 / 64, total))
+        return b.tanh(scaled) if g.chance(0.5) else scaled
+    return g.do(build)
+
+
+@motif
+def whole(g: Growing, t: DType) -> Any:
+    """One number of many, with an epilogue; around the sizes at which it is cut into pieces."""
+    n = g.choose([16383, 16384, 16385, 32769, 40000, 33])
+    shape = (n,) if g.chance(0.6) else (g.choose([130, 257]), g.choose([129, 128, 131]))
+    x = g.param(t, shape) if len(g.args) < 20 else g.pick(t, shape)
+
+    def build(b: Any) -> Value:
+        y = b.mul(x, b.const(0.125, x)) if g.chance(0.5) else x
+        if g.chance(0.3):
+            y = b.transpose(y, perm=tuple(range(y.ty.rank))[::-1])
+        total = b.reduce(y, op=g.choose(["sum", "max", "sum"]), axes=tuple(range(y.ty.rank)))
+        return b.tanh(b.mul(total, b.const(1 / 512, total)))  # type: ignore[no-any-return]
+    return g.do(build)
+
+
+@motif
+def flat(g: Growing, t: DType) -> Any:
+    """Elementwise work around the size of a chunk."""
+    n = g.choose([16383, 16384, 16385, 32768, 32769, 511, 512, 513])
+    x = g.param(t, (n,)) if len(g.args) < 20 else g.pick(t, (n,))
+    return g.do(lambda b: b.add(b.sin(x), b.mul(x, b.const(0.5, x))))
+
+
+@motif
+def dense(g: Growing, t: DType) -> Any:
+    """A layer: product, bias, activation; sometimes a large second factor, which is packed."""
+    m = g.choose([g.dims[0], 1, 2, 11, 12, 13, 33, 130, 160])
+    k, n = g.choose([(17, 33), (64, 64), (65, 47), (1, 16), (300, 450), (520, 260), (260, 513)])
+    x, w = g.pick(t, (m, k)), g.pick(t, (k, n))
+    c = g.pick(t, (n,))
+
+    def build(b: Any) -> Value:
+        y = b.mul(dot(b, x, w), b.const(1 / 32, x))
+        y = b.add(y, b.broadcast_to(c, y.ty.shape))
+        return g.choose([b.tanh, lambda v: b.max(v, b.const(0, v))])(y)  # type: ignore[no-any-return]
+    return g.do(build)
+
+
+@motif
+def attention(g: Growing, t: DType) -> Any:
+    n, d = g.choose([g.dims[0], 5, 16, 33]), g.choose([8, 16, 17])
+    if g.count((n, n)) > 20_000:
+        return None
+    q, k, v = (g.pick(t, (n, d)) for _ in range(3))
+
+    def build(b: Any) -> Value:
+        s = b.dot(q, k, contract=((1,), (1,)), batch=((), ()))
+        s = b.mul(s, b.const(0.125, s))
+        e = b.exp(b.sub(s, row_reduce(b, s, "max")))
+        return dot(b, b.div(e, row_reduce(b, e, "sum")), v)
+    return g.do(build) if g.size((n,))[0] else None
+
+
+@motif
+def convolution(g: Growing, t: DType) -> Any:
+    x = g.pick(t, (g.choose([1, 2, g.dims[2]]), g.int(3, 12), g.int(3, 12), g.choose([3, 16])))
+    if g.count(x.ty.shape) > 20_000:
+        return None
+    w = g.pick(t, (3, 3, x.ty.shape[3], g.choose([8, 16, 33])))
+
+    def build(b: Any) -> Value:
+        y = b.conv(x, w, strides=(1, g.int(1, 2)), pads=((1, 1), (1, 1)), lhs_dilation=(1, 1),
+                   rhs_dilation=(1, 1), groups=1)
+        y = b.mul(y, b.const(1 / 16, y))
+        return b.max(y, b.const(0, y))  # type: ignore[no-any-return]
+    return g.do(build)
+
+
+@motif
+def several(g: Growing, t: DType) -> Any:
+    """A value that several read, by itself and through views."""
+    x = image(g, t)
+
+    def build(b: Any) -> Any:
+        y = b.sin(x)
+        return b.add(y, x), b.transpose(y, perm=(1, 0)), b.reshape(y, shape=(*y.ty.shape, 1))
+    return g.do(build)
+
+
+@motif
+def cheap_producer(g: Growing, t: DType) -> Any:
+    """A formula that consumers repeat rather than load."""
+    x = image(g, t)
+
+    def build(b: Any) -> Any:
+        y = b.neg(x)
+        return b.add(y, b.reverse(y, axes=(1,))), b.reduce(y, op="max", axes=(1,))
+    return g.do(build) if g.count(x.ty.shape[1:]) else None
+
+
+KINDS = tuple(BY_NAME[n] for n in ("f32", "f32", "f32", "f64", "bf16", "f16"))

@@ -1,0 +1,64 @@
+"""Random programs, compiled, against the interpreter; and the programs that once failed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowc.ir import ops
+from flowc.ir.parser import parse_function
+from fuzz.campaign import Campaign
+from fuzz.execute import check, native
+from fuzz.generate import program
+from fuzz.program import numbers
+from fuzz.report import missing, table
+
+assert ops
+FOUND = {p.stem: p for p in sorted((Path(__file__).parent / "found").glob("*.flow"))}
+SEEDS = 300
+SLICES = 10
+LEAST = 8  # of each pair of op and element type
+GROUPS = {  # of each kind of group and schedule
+    "schedule elementwise": 20, "schedule rows": 20, "schedule columns": 20,
+    "schedule columns in pieces": 20, "schedule reduction": 20, "schedule reduction in pieces": 20,
+    "schedule imperative": 20, "schedule contract": 20, "schedule contract, packed": 20,
+    "schedule contract, dot products": 20, "schedule contract, k by": 1,
+    "group of maps": 20, "epilogue of contract": 20, "epilogue of columns": 20,
+    "inlined producer": 20, "view": 20, "state in place": 20, "state copied": 20, "loop": 20,
+    "branch": 20, "variants": 20,
+}
+TOTAL = Campaign()
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_once_failed(name: str) -> None:
+    text = FOUND[name].read_text(encoding="utf-8")
+    f = parse_function(text)
+    sizes = re.findall(r"'(\w+)': (\d+)", text.split("; sizes:")[1].splitlines()[0])
+    env = {k: int(n) for k, n in sizes}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        shapes = [p.ty.substitute(dict(env)).shape for p in f.params]
+        args = [numbers(p.ty.dtype)(rng, tuple(map(int, s)))  # type: ignore[arg-type]
+                for p, s in zip(f.params, shapes, strict=True)]
+        assert check(f, args, env, native()) == ""
+        assert check(f, args, env, native(optimize=False)) == ""
+
+
+def test_a_seed_always_gives_the_same_program() -> None:
+    from flowc.ir.printer import print_function
+    for seed in (3, 44):
+        one, two = program(seed), program(seed)
+        assert print_function(one.function) == print_function(two.function)
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(one.args, two.args, strict=True))
+
+
+@pytest.mark.parametrize("part", range(SLICES))
+def test_random_programs(part: int) -> None:
+    TOTAL.failures.clear()
+    for _ in TOTAL.run(range(part, SEEDS, SLICES)):
+        pass
+    assert not TOTAL.failures, "\n".join(TOTAL.failures)
