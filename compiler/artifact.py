@@ -34,7 +34,8 @@ MAGIC = b"FLOWCART"
 HEAD = struct.Struct("<8sIIQ32s32s")  # magic, version, 0, length, SHA-256 of JSON, of the file
 VERSION = 1
 DIGEST_AT = HEAD.size - 32
-KINDS = (".o", ".so", ".a", ".h", ".wasm", ".dylib", ".dll", ".obj", ".s", ".ll")
+KINDS = (".o", ".so", ".a", ".h", ".wasm", ".dylib", ".dll", ".obj", ".s", ".ll", ".ptx", ".cubin")
+TEXTS = (".h", ".s", ".ll", ".ptx", ".cubin")  # no C header beside them
 
 State = Mapping[str, "np.ndarray[Any, Any]"]
 
@@ -151,9 +152,9 @@ def write(c: Compiled, path: str | os.PathLike[str], initial: State | None = Non
     """Write an artifact of the kind that the name ends in; returns the paths written.
 
     ``.o .obj`` an object, ``.a`` a static library, ``.so .dylib .dll`` a shared one, ``.wasm``,
-    ``.h`` the header alone, ``.s .ll`` texts. Code comes with a header beside it. initial: values
-    of state. Raises InvalidArgumentError for another name, UnavailableError where nothing here can
-    link.
+    ``.h`` the header alone, ``.s .ll`` texts, ``.ptx .cubin`` the kernels of a GPU target. Code
+    comes with a header beside it. initial: values of state. Raises InvalidArgumentError for another
+    name, or a kind that the target has not, UnavailableError where nothing here can link.
     """
     path = os.fspath(path)
     stem, kind = os.path.splitext(path)
@@ -162,7 +163,9 @@ def write(c: Compiled, path: str | os.PathLike[str], initial: State | None = Non
     makers: dict[str, Callable[[], bytes]] = {
         ".h": lambda: header_of(c, initial).encode(),
         ".ll": lambda: c.llvm.encode(),
-        ".s": lambda: _assembly(c),
+        ".s": lambda: _stage(c, "s"),
+        ".ptx": lambda: _stage(c, "ptx"),
+        ".cubin": lambda: _stage(c, "cubin"),
         ".a": lambda: linker.archive([(f"{c.program.name}.o", object_code(c, initial))]),
         ".wasm": lambda: _wasm(c, initial),
     }
@@ -171,7 +174,7 @@ def write(c: Compiled, path: str | os.PathLike[str], initial: State | None = Non
     else:
         data = makers.get(kind, lambda: _sealed_object(c, initial))()
     replace_file(path, data)
-    if kind in (".h", ".s", ".ll"):
+    if kind in TEXTS:
         return [path]
     replace_file(f"{stem}.h", header_of(c, initial).encode())
     return [path, f"{stem}.h"]
@@ -203,10 +206,13 @@ def _wasm(c: Compiled, initial: State | None) -> bytes:
     return linker.wasm([object_code(c, initial)], [*exports, "__heap_base", f"{name}_manifest"])
 
 
-def _assembly(c: Compiled) -> bytes:
+def _stage(c: Compiled, name: str) -> bytes:
+    """What a stage of the backend makes of the module; InvalidArgumentError where it has none."""
     stages = c.backend.stages(c.program, c.backend.unit())
-    text: str = stages["s"](c.llvm)
-    return text.encode()
+    if name not in stages:
+        raise InvalidArgumentError(f"the target {c.backend.name} makes no .{name}")
+    out: str | bytes = stages[name](c.llvm)
+    return out if isinstance(out, bytes) else out.encode()
 
 
 def replace_file(path: str, data: bytes) -> None:

@@ -2,10 +2,10 @@
 
     python examples/demo.py [--out FOLDER]
 
-Trains softmax regression and a network with hidden layers on real handwritten digits (scikit-learn's
-8 × 8 set; MNIST where FLOWC_DATA names a folder that has it), prints their accuracy on digits that
-they have not seen, writes the network as a shared library with a C header, and runs it from a C
-program that knows nothing of Python, comparing every prediction.
+Trains softmax regression and a network with hidden layers on real handwritten digits (8 × 8 ones of
+scikit-learn; MNIST where FLOWC_DATA names a folder that has it), prints their accuracy on digits
+that they have not seen, writes the network as a shared library with a C header, and runs it from a
+C program that knows nothing of Python, comparing every prediction.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 
-import common
 import flowc as tf
 from flowc.examples.tutorials.mnist import input_data
 

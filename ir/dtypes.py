@@ -8,6 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+_iinfo: Any = ml_dtypes.iinfo
+
 
 @dataclass(frozen=True)
 class DType:

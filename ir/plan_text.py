@@ -32,6 +32,7 @@ from .dims import Dim, symbols
 from .kernel.expr import Expr
 from .kernel.exprtext import ExprPrinter, Namer
 from .kernel.form import (
+    AnyStage,
     Buffer,
     Kernel,
     LoopKernel,
@@ -416,7 +417,7 @@ def rebind(k: Kernel, env: Mapping[Buffer, Buffer]) -> Kernel:
     def expr(e: Expr) -> Expr:
         return rename_buffers(e, table, memo)
 
-    stages = []
+    stages: list[AnyStage] = []
     for s in k.stages:
         if isinstance(s, Proc):
             body = map_stmts(s.body, expr, buf)

@@ -40,8 +40,8 @@ class CpuBackend:
         return Unit(self.target)
 
     def stages(self, program: Program, unit: Unit) -> dict[str, Callable[[Any], Any]]:
-        """``ll``: the module's text; ``s``: assembly; ``o``: the object; ``jit``: the object for this
-        process, which shares the largest constants."""
+        """``ll``: the module's text; ``s``: assembly; ``o``: the object; ``jit``: the object for
+        this process, which shares the largest constants."""
         return {
             "ll": lambda _: host_text(program, unit),
             "s": lambda ll: codegen.as_assembly(ll, self.target, self.opt_level),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -35,7 +35,9 @@ from ..llvm.emit import Function, Unit
 from ..llvm.lower import lower_phase
 from ..llvm.sizes import Sizes
 
-OPTIMIZED_LAUNCHES = 40
+OPTIMIZED_LAUNCHES = 40  # a host function of more is long: cut into pieces, not optimized
+SEGMENT = 50  # launches in a piece
+SEGMENT_ARGS = ("%ctx", "%buffers", "%dims", "%workspace", "%args", "%flag")
 
 RUN = f"""
 define internal void @flowc_run(ptr %ctx, i64 %chunks, ptr %fn, ptr %args, i32 %kernel)
@@ -183,14 +185,29 @@ class HostFunction:
         f.entry.append(f"  %args = alloca [{self.words} x i64], align 16")
         f.entry.append("  %flag = alloca i32")
         f.emit("store i32 0, ptr %flag")
+        self._begin((*self.p.inputs, *self.p.state, *self.p.outputs))
+        self._common_args()
+        for part, apart in self._segments(self.p.steps):
+            if apart:
+                self._segment(part)
+            else:
+                self._steps(part)
+        f.emit("ret i32 0")
+        self.unit.functions.append(f.text())
+
+    def _begin(self, used: Iterable[Buffer]) -> None:
+        """Sizes and addresses at the start of a function with the host function's arguments."""
+        f = self.f
         self.symbol_values: dict[str, str] = {}
         for n, name in enumerate(self.symbols):
             if name not in self.loop_symbols:
                 self.symbol_values[name] = self._load("i64", self._gep("%dims", n))
         self.sizes = Sizes(f, self._symbol, volatile=self.loop_symbols)
         self.address: dict[Buffer, str] = {}
+        want = set(used)
         for n, b in enumerate((*self.p.inputs, *self.p.state, *self.p.outputs)):
-            self.address[b] = self._load("ptr", self._gep("%buffers", n))
+            if b in want:
+                self.address[b] = self._load("ptr", self._gep("%buffers", n))
         for b in self.p.constants:
             self.address[b] = self.constant_name(b)
         self.stride = self.sizes.dim(self.scratch)
@@ -199,10 +216,48 @@ class HostFunction:
             place = {at: self._offset("%workspace", self.sizes.dim(at))
                      for at in dict.fromkeys(self.p.offsets.values())}
             self.address.update((b, place[at]) for b, at in self.p.offsets.items())
-        self._common_args()
-        self._steps(self.p.steps)
-        f.emit("ret i32 0")
-        self.unit.functions.append(f.text())
+
+    def _segments(self, steps: Sequence[Step]) -> Iterator[tuple[list[Step], bool]]:
+        """The steps in parts; whether a part can be a function of its own.
+
+        LLVM's time grows with the square of a function's length: long plans are cut.
+        """
+        part: list[Step] = []
+        apart = False
+        for s in steps:
+            can = self.long and self._is_placed(s)
+            if part and (can != apart or (apart and len(part) == SEGMENT)):
+                yield part, apart
+                part = []
+            part.append(s)
+            apart = can
+        if part:
+            yield part, apart
+
+    def _is_placed(self, s: Step) -> bool:
+        """Whether a step is a launch or copy of buffers whose places the arguments tell."""
+        roots = {self.p.root(b) for b in _step_buffers(s)}
+        return isinstance(s, Launch | Copy) and all(
+            r in self.address or r in self.p.offsets for r in roots
+        )
+
+    def _segment(self, steps: Sequence[Step]) -> None:
+        """Steps as a function of their own, and its call."""
+        outer = self.f, self.sizes, self.symbol_values, self.address
+        name = f'@"{self.p.name}.steps.{len(self.unit.functions)}"'
+        words = ", ".join(f"ptr {w}" for w in SEGMENT_ARGS)
+        self.f = Function(
+            self.unit, f"define internal i32 {name}({words}) nounwind noinline optnone"
+        )
+        self._begin({self.p.root(b) for s in steps for b in _step_buffers(s)})
+        self._steps(steps)
+        self.f.emit("ret i32 0")
+        self.unit.functions.append(self.f.text())
+        self.f, self.sizes, self.symbol_values, self.address = outer
+        code, bad = self.f.fresh("c"), self.f.fresh("t")
+        self.f.emit(f"{code} = call i32 {name}({words})")
+        self.f.emit(f"{bad} = icmp ne i32 {code}, 0")
+        self._return_if(bad, code)
 
     def _symbol(self, name: str) -> str:
         if name in self.symbol_values:
@@ -448,8 +503,6 @@ class HostFunction:
         last = len(s.variants) - 1
         variants = [v for n, v in enumerate(s.variants) if v.when is not None or n == last]
         end = f.label("next")
-        if self.long:
-            self.sizes.memo = {}
         before = dict(self.sizes.memo)
         for n, v in enumerate(variants):
             if v.when is not None and n + 1 < len(variants):
@@ -643,3 +696,12 @@ class HostFunction:
             f.emit(f"store i64 {sizes.dim(d)}, ptr {self._gep('%shapes', n)}")
         f.emit("ret void")
         self.unit.functions.append(f.text())
+
+
+def _step_buffers(s: Step) -> set[Buffer]:
+    """The buffers of a launch or copy."""
+    if isinstance(s, Copy):
+        return {s.dst, s.src}
+    if not isinstance(s, Launch):
+        return set()
+    return {b for n in range(len(s.variants)) for b in launch_params(s, n)}

@@ -21,8 +21,8 @@ from ..cpu.target import CpuTarget
 from ..cpu.target import host as host_target
 from ..llvm.emit import Unit
 from . import emulator_ir, ptx
-from .host import SPLIT, program_text
-from .lower import DeviceKernel, digest
+from .host import device_text, program_text
+from .lower import digest
 from .retarget import host_text
 from .schedule import schedule
 from .target import CudaTarget
@@ -52,30 +52,23 @@ class CudaEmuBackend:
     def stages(self, program: Program, unit: Unit) -> dict[str, Callable[[Any], Any]]:
         """``ll``: host and device module; ``ptx``, ``cubin``: the device's; ``o``: an object that
         emulates it."""
-        kernels: list[DeviceKernel] = []
-
-        def generate(_: Any) -> str:
-            text, module = program_text(program, unit, self.device)
-            kernels.extend(module.kernels)
-            return text
-
         return {
-            "ll": generate,
+            "ll": lambda _: program_text(program, unit, self.device),
             "ptx": lambda ll: ptx.compile_ptx(device_text(ll), self.device).text,
             "cubin": lambda ll: ptx.assemble(ptx.compile_ptx(device_text(ll), self.device)).image,
-            "o": lambda ll: self._object(ll, kernels),
+            "o": self._object,
         }
 
-    def _object(self, ll: str, kernels: list[DeviceKernel]) -> bytes:
+    def _object(self, ll: str) -> bytes:
         """Host module and emulated device module, linked."""
-        host_ir, device = ll.split(SPLIT)
-        emulated = host_text(device, kernels, self.target.triple, False)
+        device = device_text(ll)
+        emulated = host_text(device, self.target.triple, False)
         if not emulated.startswith(f"; emulates sha256:{digest(device)}\n"):
             raise InternalError("the emulator runs another module than the one given")
         jit.initialize()
         llvm.initialize_native_asmparser()
         machine = self.target.machine(max(1, min(self.opt_level, 2)))
-        module = codegen.parse(host_ir)
+        module = codegen.parse(ll)
         other = codegen.parse(emulated + emulator_ir.runner_text(self.target.triple))
         for m in (module, other):
             m.triple, m.data_layout = self.target.triple, str(machine.target_data)
@@ -91,7 +84,3 @@ class CudaEmuBackend:
                  llvm.llvm_version_info, ABI_VERSION, self.opt_level)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
-
-def device_text(ll: str) -> str:
-    """The device module in a program's text."""
-    return ll.split(SPLIT)[1]

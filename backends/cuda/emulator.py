@@ -62,10 +62,10 @@ class Finding:
         return f"{what} ({self.count} in all)"
 
 
-def emulated_text(device: str, kernels: Sequence[DeviceKernel], checks: bool = False) -> str:
-    """The whole host module of a device module: its code, the runner, an entry a kernel."""
+def emulated_text(device: str, checks: bool = False) -> str:
+    """The whole host module of a device module: its code and the runner."""
     triple = host().triple
-    parts = [host_text(device, kernels, triple, checks), ir.runner_text(triple)]
+    parts = [host_text(device, triple, checks), ir.runner_text(triple)]
     parts += [ir.ACCESS] if checks else []
     return "\n".join(parts)
 
@@ -82,7 +82,7 @@ class Emulated:
 
     def __init__(self, device: str, kernels: Sequence[DeviceKernel], checks: bool = False) -> None:
         self.kernels, self.checks, self.source = tuple(kernels), checks, digest(device)
-        self.text = emulated_text(device, kernels, checks)
+        self.text = emulated_text(device, checks)
         if not self.text.startswith(f"; emulates sha256:{self.source}\n"):
             raise InternalError("the emulator runs another module than the one given")
         entries = "".join(

@@ -24,15 +24,21 @@ from .retarget import trampoline_name
 from .target import CudaTarget
 
 PARTS = 64  # at most so many pieces does a grid make for the thread pool
-SPLIT = "\n; ---- device module\n"
-"""Separates host and device module in the text of a program."""
+MARK = ";| "  # begins the lines of the device module in a program's text
 
 
-def program_text(p: Program, unit: Unit, target: CudaTarget) -> tuple[str, DeviceModule]:
-    """Host and device module, with `SPLIT` between them, and the device module's kernels."""
+def program_text(p: Program, unit: Unit, target: CudaTarget) -> str:
+    """The host module, which holds the device module in comments."""
     host = _CudaHost(p, unit, target)
     host.make()
-    return unit.text() + SPLIT + host.device.text(), host.device
+    device = "".join(f"{MARK}{line}\n" for line in host.device.text().splitlines())
+    return f"{unit.text()}\n; the kernels, for {target.cpu}\n{device}"
+
+
+def device_text(text: str) -> str:
+    """The device module in a program's text."""
+    lines = (x[len(MARK) :] for x in text.splitlines() if x.startswith(MARK))
+    return "".join(f"{x}\n" for x in lines)
 
 
 class _CudaHost(HostFunction):
@@ -158,4 +164,4 @@ def _word(name: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name) or "f"
 
 
-__all__ = ["SPLIT", "program_text", "shared_memory"]
+__all__ = ["device_text", "program_text", "shared_memory"]

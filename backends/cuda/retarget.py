@@ -14,10 +14,11 @@ from collections.abc import Sequence
 
 from flowc.runtime.errors import InternalError
 
-from .lower import BARRIER, CTAID, TID, DeviceKernel, digest, shared_size
+from .lower import BARRIER, CTAID, ERROR, TID, digest, shared_size
 
 THREAD = "%emu"
 _DEFINE = re.compile(r"define ptx_kernel void @(\w+)\((.*)\) nounwind (.*)\{")
+_SHARED = re.compile(r"(@\w+) = internal addrspace\(3\) global \[(\d+) x i8\]")
 _GEP = re.compile(r"  (%\w+) = getelementptr [^,]+, ptr addrspace\(\d\) ([%@]\w+),")
 _SELECT = re.compile(r"  (%\w+) = select i1 \S+, ptr addrspace\(\d\) (\S+),")
 _LOAD = re.compile(r"(  %\w+ = load )(\w+), (ptr addrspace\(\d\)) ([%@]\w+)(.*)")
@@ -26,32 +27,37 @@ _SIZES = {"i8": 1, "i16": 2, "i32": 4, "float": 4, "i64": 8, "double": 8}
 READ, WRITE, SHARED = 1, 2, 4
 
 
-def host_text(device: str, kernels: Sequence[DeviceKernel], triple: str, checks: bool) -> str:
+def host_text(device: str, triple: str, checks: bool) -> str:
     """The device module `device` for the host, and a trampoline for each kernel.
 
     The first line names the hash of what it was made from. InternalError for a construct that the
     emulator does not know.
     """
-    known = {k.name: k for k in kernels}
     out = [f"; emulates sha256:{digest(device)}"]
+    lines = device.splitlines()
+    sizes = dict(m.groups() for m in map(_SHARED.match, lines) if m)
+    made: list[_Function] = []
     function: _Function | None = None
-    for line in device.splitlines():
+    for n, line in enumerate(lines):
         if line.startswith("target triple"):
             out.append(f'target triple = "{triple}"')
             continue
-        if "internal addrspace(3) global" in line:
+        if _SHARED.match(line):
             continue
         if line.startswith("declare") and any(f"{r}(" in line for r in (TID, CTAID, BARRIER)):
             continue
         head = _DEFINE.match(line)
         if head is not None:
-            function = _Function(known[head[1]], head[2], checks)
+            body = "\n".join(lines[n : lines.index("}", n)])
+            used = [(s, int(size)) for s, size in sizes.items() if re.search(rf"{s}\b", body)]
+            function = _Function(head[1], head[2], used, checks)
+            made.append(function)
             out.extend(function.header())
             continue
         out.extend(function.line(line) if function is not None else [line])
         if line == "}":
             function = None
-    out.extend(trampoline(k, checks) for k in kernels)
+    out.extend(f.trampoline() for f in made)
     text = "\n".join(out) + "\n"
     if "addrspace(" in text or "llvm.nvvm" in text:
         raise InternalError("the emulator does not know a construct of the device module")
@@ -63,42 +69,44 @@ def trampoline_name(kernel: str) -> str:
     return f'@"emu.{kernel}"'
 
 
-def trampoline(k: DeviceKernel, checks: bool) -> str:
-    """``void @"emu.NAME"(ptr %emu, ptr %args)``: pointers, symbols, error; with checks the sizes of
-    the buffers in bytes follow."""
-    buffers, scalars = len(k.params), len(k.symbols)
-    lines, call, n = [], [f"ptr {THREAD}"], 0
-
-    def word(ty: str, at: int) -> str:
-        nonlocal n
-        n += 1
-        lines.append(f"  %p{n} = getelementptr i64, ptr %args, i64 {at}")
-        lines.append(f"  %v{n} = load {ty}, ptr %p{n}")
-        return f"{ty} %v{n}"
-
-    for i in range(buffers):
-        call.append(word("ptr", i))
-        if checks:
-            call.append(word("i64", k.words + i))
-    call.extend(word("i64", buffers + i) for i in range(scalars))
-    if k.checked:
-        call.append(word("ptr", buffers + scalars))
-    body = "\n".join(lines)
-    name = trampoline_name(k.name)
-    return (f"define void {name}(ptr {THREAD}, ptr %args) nounwind {{\n{body}\n"
-            f'  call void @{k.name}({", ".join(call)})\n  ret void\n}}')
-
-
 class _Function:
     """One kernel on its way to the host."""
 
-    def __init__(self, kernel: DeviceKernel, params: str, checks: bool) -> None:
-        self.kernel, self.params, self.checks = kernel, params, checks
+    def __init__(
+        self, name: str, params: str, shared: Sequence[tuple[str, int]], checks: bool
+    ) -> None:
+        self.name, self.params, self.checks = name, params, checks
+        self.buffers, self.scalars = params.count("%b"), params.count("%d")
+        self.checked = ERROR in params
         self.roots: dict[str, str] = {}  # pointer → the parameter or shared buffer it is into
         self.serial = 0
-        self.shared: dict[str, tuple[int, int]] = {}
-        for n, (symbol, size) in enumerate(kernel.shared):
-            self.shared[symbol] = shared_size(kernel.shared[:n]), size
+        self.shared = {
+            symbol: (shared_size(shared[:n]), size) for n, (symbol, size) in enumerate(shared)
+        }
+
+    def trampoline(self) -> str:
+        """``void @"emu.NAME"(ptr %emu, ptr %args)``: pointers, symbols, error; with checks the
+        sizes of the buffers in bytes follow."""
+        lines, call = [], [f"ptr {THREAD}"]
+
+        def word(ty: str, at: int) -> str:
+            n = len(call)
+            lines.append(f"  %p{n} = getelementptr i64, ptr %args, i64 {at}")
+            lines.append(f"  %v{n} = load {ty}, ptr %p{n}")
+            return f"{ty} %v{n}"
+
+        words = self.buffers + self.scalars + self.checked
+        for i in range(self.buffers):
+            call.append(word("ptr", i))
+            if self.checks:
+                call.append(word("i64", words + i))
+        for i in range(self.scalars):
+            call.append(word("i64", self.buffers + i))
+        if self.checked:
+            call.append(word("ptr", words - 1))
+        body = "\n".join(lines)
+        return (f"define void {trampoline_name(self.name)}(ptr {THREAD}, ptr %args) nounwind"
+                f" {{\n{body}\n  call void @{self.name}({', '.join(call)})\n  ret void\n}}")
 
     def header(self) -> list[str]:
         """Definition and first block up to where the kernel's own code begins."""
@@ -106,7 +114,7 @@ class _Function:
         if self.checks:
             params = re.sub(r"(%b\d+)", r"\1, i64 \1.bytes", params.replace(" noalias", ""))
         both = ", ".join(p for p in (f"ptr {THREAD}", params) if p)
-        return [f"define internal void @{self.kernel.name}({both}) nounwind {{"]
+        return [f"define internal void @{self.name}({both}) nounwind {{"]
 
     def line(self, line: str) -> list[str]:
         """A line's replacement."""
@@ -150,11 +158,11 @@ class _Function:
 
     def _check(self, pointer: str, size: int, kind: int) -> tuple[list[str], str]:
         root = self.roots.get(pointer, pointer)
-        if root.startswith("%error"):
+        if root.startswith(ERROR):
             return [], pointer
         if root in self.shared:
             names = list(self.shared)
-            index, kind = len(self.kernel.params) + names.index(root), kind | SHARED
+            index, kind = self.buffers + names.index(root), kind | SHARED
             bytes_ = str(self.shared[root][1])
         elif re.fullmatch(r"%b\d+", root):
             index, bytes_ = int(root[2:]), f"{root}.bytes"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -111,8 +113,10 @@ def python_program(path: str, name: str, a: argparse.Namespace) -> Loaded:
     value = getattr(module, name, None) if name else _default(a)
     if value is None:
         offered = [n for n, v in vars(module).items() if not n.startswith("_") and _usable(v)]
-        raise UserError(f"{path} has no {name or 'session or graph with operations'!r};"
-                        f" it has {', '.join(offered) or 'nothing that can be compiled'}")
+        asked = f"has no {name!r}" if name else f"needs a name, {path}:NAME"
+        raise UserError(
+            f"{path} {asked}; it has {', '.join(offered) or 'nothing that can be compiled'}"
+        )
     if hasattr(value, "as_graph_element") or hasattr(value, "graph"):
         return graph_program(value, a)
     if hasattr(value, "lower"):
@@ -131,8 +135,10 @@ def _default(a: argparse.Namespace) -> Any:
 
 
 def _usable(v: Any) -> bool:
+    if isinstance(v, type | ModuleType):
+        return False
     graph = hasattr(v, "as_graph_element") or hasattr(v, "store")
-    return not isinstance(v, type) and (graph or (hasattr(v, "lower") and callable(v)))
+    return graph or (hasattr(v, "lower") and callable(v))
 
 
 def frontend(part: str = "") -> Any:
@@ -144,13 +150,17 @@ def function_program(value: Any, a: argparse.Namespace) -> Loaded:
     """A flowc.function, specialized to --input."""
     if not a.input:
         raise UserError("the inputs of a flowc.function are given by --input name:f32[B,784]")
-    specs = {name: parse_type(text) for name, _, text in (s.partition(":") for s in a.input)}
     make = frontend().TensorSpec
+    named: dict[str, Any] = {}
+    for text in a.input:
+        name, _, kind = text.rpartition(":")
+        t = parse_type(kind)
+        shape = tuple(d if isinstance(d, int) else str(d) for d in t.shape)
+        named[name or str(len(named))] = make(shape, t.dtype.np)
     try:
-        lowered = value.lower(*(
-            make(tuple(d if isinstance(d, int) else str(d) for d in t.shape), t.dtype.name)
-            for t in specs.values()
-        ))
+        known = set(inspect.signature(value).parameters)
+        by_name = set(named) <= known
+        lowered = value.lower(**named) if by_name else value.lower(*named.values())
     except Exception as error:
         raise ProgramError(f"the function raised {type(error).__name__}") from error
     function: Function = lowered.function

@@ -122,7 +122,7 @@ def add_program(p: argparse.ArgumentParser) -> None:
     p.add_argument("--feed", action="append", default=[], metavar="TENSOR",
                    help="an input, x:0 or x:0=f32[B,784]; may be given again")
     p.add_argument("--input", action="append", default=[], metavar="NAME:TYPE",
-                   help="an input of a flowc.function, x:f32[B,784]; in order")
+                   help="an input of a flowc.function, x:f32[B,784]; without names in order")
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

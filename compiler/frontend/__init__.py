@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from flowc.compiler.loading import load
-
 from . import errors, initializers, nn, train
 from .config import ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions
 from .dtypes import (
@@ -28,7 +26,7 @@ from .dtypes import (
     uint64,
 )
 from .dtypes import bool_ as bool
-from .export import export
+from .export import export, load
 from .function import TensorSpec, function, grad, static, value_and_grad
 from .graph import (
     Graph,
@@ -287,6 +285,7 @@ __all__ = [
     "AUTO_REUSE", "BaseSession", "ConfigProto", "DType", "Dimension", "GPUOptions", "Graph",
     "GraphKeys", "GraphOptions", "IndexedSlices", "InteractiveSession", "Operation",
     "OptimizerOptions", "RunMetadata", "RunOptions", "Session", "Tensor", "TensorShape",
+    "TensorSpec",
     "Variable", "VariableScope", "__version__", "abs", "acos", "acosh", "add", "add_n",
     "add_to_collection", "add_to_collections", "all_variables", "argmax", "argmin", "argsort",
     "as_dtype", "asin", "asinh", "assign", "assign_add", "assign_sub", "atan", "atan2", "atanh",
@@ -296,11 +295,12 @@ __all__ = [
     "constant_initializer", "container", "control_dependencies", "convert_to_tensor", "cos",
     "cosh", "count_nonzero", "cumprod", "cumsum", "device", "diag", "diag_part", "digamma", "div",
     "divide", "double", "equal", "erf", "erfc", "errors", "exp", "expand_dims", "expm1", "export",
-    "eye", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod", "gather",
+    "eye", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod",
+    "function", "gather",
     "gather_nd", "get_collection", "get_collection_ref", "get_default_graph",
     "get_default_session", "get_local_variable", "get_seed", "get_variable", "get_variable_scope",
     "global_norm", "global_variables", "global_variables_initializer",
-    "glorot_normal_initializer", "glorot_uniform_initializer", "gradients", "greater",
+    "glorot_normal_initializer", "glorot_uniform_initializer", "grad", "gradients", "greater",
     "greater_equal", "group", "half", "identity", "initialize_all_variables",
     "initialize_local_variables", "initialize_variables", "initializers", "int8", "int16",
     "int32", "int64", "inv", "invert", "is_finite", "is_inf", "is_nan", "is_variable_initialized",
@@ -319,13 +319,14 @@ __all__ = [
     "rint", "round", "rsqrt", "saturate_cast", "scatter_add", "scatter_max", "scatter_min",
     "scatter_mul", "scatter_nd", "scatter_sub", "scatter_update", "select", "sequence_mask",
     "set_random_seed", "shape", "shape_n", "sigmoid", "sign", "sin", "sinh", "size", "slice",
-    "sort", "split", "sqrt", "square", "squared_difference", "squeeze", "stack", "stop_gradient",
+    "sort", "split", "sqrt", "square", "squared_difference", "squeeze", "stack", "static",
+    "stop_gradient",
     "strided_slice", "string", "sub", "subtract", "tan", "tanh", "tensordot", "tile",
     "to_bfloat16", "to_double", "to_float", "to_int32", "to_int64", "trace", "train",
     "trainable_variables", "transpose", "truediv", "truncated_normal",
     "truncated_normal_initializer", "truncatediv", "truncatemod", "tuple", "uint8", "uint16",
     "uint32", "uint64", "uniform_unit_scaling_initializer", "unpack", "unsorted_segment_sum",
-    "unstack", "variable_op_scope", "variable_scope", "variables_initializer",
+    "unstack", "value_and_grad", "variable_op_scope", "variable_scope", "variables_initializer",
     "variance_scaling_initializer", "where", "while_loop", "zeros", "zeros_initializer",
     "zeros_like",
 ]  # fmt: skip

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from flowc.compiler import artifact, driver
-from flowc.compiler.freezing import freeze as freeze_state
 from flowc.compiler.options import Options
-from flowc.compiler.passes.functionalize import functionalize
 from flowc.ir.core import Function, IRError, Param
 
 from . import errors
 from .build import Build, Program
 from .fetching import feed_key
+from .lazy import artifact, driver, freezing, functionalize, loading
 from .session import BaseSession
 from .tensor import Tensor
 
@@ -44,15 +42,15 @@ def export(
     stem = os.path.splitext(os.path.basename(os.fspath(path)))[0].removeprefix("lib")
     name = name or "".join(c if c.isalnum() else "_" for c in stem)
     program = _program(session, fetches, feeds, name)
-    f = _named(functionalize(program.function), program, fetches, feeds)
+    f = _named(functionalize.functionalize(program.function), program, fetches, feeds)
     initial = {
         info.name: session.store.value(op) if op.type == "VariableV2" else session.store.array(op)
         for op, info in zip(program.state, f.infos[len(program.inputs) :], strict=True)
     }
     if freeze:
-        f = freeze_state(f, initial)
+        f = freezing.freeze(f, initial)
     compiled = driver.compile_program(f, options or session.options)
-    return artifact.write(compiled, path, initial)
+    return list(artifact.write(compiled, path, initial))
 
 
 def _program(
@@ -83,3 +81,8 @@ def _named(
         infos[n] = replace(infos[n], name=keys[i])
     names = [k for k, v in fetches.items() if isinstance(v, Tensor)]
     return f.replace(infos=tuple(infos), result_names=tuple(names))
+
+
+def load(path: str | os.PathLike[str], name: str = "", threads: int = 1) -> Any:
+    """A library that flowc has written, as a callable; see `flowc.compiler.loading.load`."""
+    return loading.load(path, name, threads)

@@ -64,8 +64,8 @@ class Store:
                 op=op.name,
                 loc=str(op.loc) if op.loc else None,
             )
-        found: np.ndarray[Any, Any] = self.array(op)
-        return found.copy()
+        copied: np.ndarray[Any, Any] = self.array(op).copy()
+        return copied
 
     def load(self, op: Operation, value: Any) -> None:
         """Set a variable's value; ValueError for another shape."""

@@ -156,7 +156,7 @@ class Scatter(Op):
         stmts: list[Stmt] = [Let(p, i) for p, i in zip(names, at, strict=True)]
 
 
-        def combine(s: tuple[Expr, ...]) -> Store:
+        def combine(s: tuple[ex.Expr, ...]) -> Store:
             to, of = (*lead, *names, *s), (*lead, *v, *s)
             return Store(out, to, self._combined(out[to], updates[of]))
 
@@ -186,6 +186,10 @@ class _Span:
         e = ex.var("e", ex.is_const_index(self.count))
         inside = make((*self.outer, self.first + e))
         return [For(e, self.count, "serial", (inside,))]
+
+
+def _copied(out: Any, x: Any, at: tuple[ex.Expr, ...]) -> Store:
+    return Store(out, at, x[at])
 
 
 def _nest(extents: Any, name: str, make: Any) -> list[Stmt]:

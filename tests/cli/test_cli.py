@@ -288,3 +288,31 @@ def test_a_session_becomes_artifacts(model: Path, capsys: Out, clean_modules: No
     assert "variable w" in capsys.readouterr().err
     assert main([*source, "--fetch", "q:0", "-o", "q.o"]) == 1
     assert "q:0" in capsys.readouterr().err
+
+
+FUNCTION = """
+import flowc
+import numpy as np
+weights = np.arange(8, dtype=np.float32).reshape(4, 2)
+
+@flowc.function
+def predict(x, y):
+    return flowc.tanh(x @ weights) + y
+"""
+
+
+def test_a_function_becomes_an_artifact(model: Path, capsys: Out, clean_modules: None) -> None:
+    Path("session_file.py").write_text(FUNCTION)
+    source = ["compile", "session_file.py:predict", "-o", "predict.o"]
+    assert main([*source, "--input", "x:f32[B,4]", "--input", "y:f32[B,2]"]) == 0
+    f = loading.load("predict.o")
+    x, y = np.full((3, 4), 0.1, np.float32), np.ones((3, 2), np.float32)
+    want = np.tanh(0.1 * np.array([12, 16])) + np.ones((3, 2))
+    np.testing.assert_allclose(f(y=y, x=x), want, rtol=1e-5)
+    capsys.readouterr()
+    assert main(source) == 1
+    assert "are given by --input" in capsys.readouterr().err
+    assert main([*source, "--input", "x:f32[B,4]", "--input", "y:i32[3]"]) == 1
+    assert "the function raised" in capsys.readouterr().err
+    assert main(["compile", "session_file.py", "-o", "predict.o"]) == 1
+    assert "needs a name, session_file.py:NAME; it has predict" in capsys.readouterr().err

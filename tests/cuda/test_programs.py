@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowc.backends.cuda.backend import CudaEmuBackend, device_text
+from flowc.backends.cuda.backend import CudaEmuBackend
+from flowc.backends.cuda.host import device_text
 from flowc.backends.cuda.ptx import find_ptxas
 from flowc.compiler import driver
 from flowc.ir import interpreter

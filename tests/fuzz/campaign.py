@@ -83,9 +83,9 @@ class Campaign:
         """Record a failure, made small."""
         text = f"seed {seed}, {name}: {why}"
         if self.keep:
-            kind = why[:12]
+            kind = why.split()[0]
             f, args = minimise(p.function, p.args, p.env,
-                               lambda f, a: check(f, a, p.env, backend)[:12] == kind)
+                               lambda f, a: check(f, a, p.env, backend).startswith(kind))
             again = check(f, args, p.env, backend)
             path = save(f"seed{seed}", f, args, p.env, f"{text} | small: {again}")
             text += f"\n  {path}"

@@ -50,6 +50,8 @@ DOMAIN: dict[str, Callable[[Growing, Value], Value]] = {
     **{n: positive for n in ("sqrt", "rsqrt", "log", "lgamma", "digamma")},
     **{n: lambda g, x: clip(g, x, 0.875) for n in ("asin", "acos", "erfinv", "log1p")},
     **{n: lambda g, x: clip(g, x, 3.0) for n in ("exp", "expm1")},
+    # beyond 2^48 ours are NaN, by their documentation
+    **{n: lambda g, x: clip(g, x, 64.0) for n in ("sin", "cos")},
     "tan": lambda g, x: clip(g, x, 1.25),
 }
 EXACT_UNARY = ("sign", "floor", "ceil", "round")

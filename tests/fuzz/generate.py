@@ -71,7 +71,7 @@ def program(seed: int, pick: Sequence[tuple[str, str]] | None = None) -> Program
                 continue
     if pick is None and rng.random() < 0.4:
         _differentiate(g)
-    return _finish(g)
+    return finish(g)
 
 
 def _state(g: Growing) -> None:
@@ -105,7 +105,7 @@ def _differentiate(g: Growing) -> None:
     g.vals = vals
 
 
-def _finish(g: Growing) -> Program:
+def finish(g: Growing) -> Program:
     """All that nothing reads is a result, and some of what is read; variables get new values."""
     users = {v for i in g.b.instrs for v in i.operands}
     made = [r for i in g.b.instrs for r in i.results]

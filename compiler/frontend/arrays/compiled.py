@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from flowc.compiler import artifact
 from flowc.compiler.analysis import CostAnalysis, MemoryAnalysis
 from flowc.compiler.options import Options
 from flowc.ir.core import Function
@@ -21,6 +20,7 @@ from flowc.runtime import ThreadPool
 from ..backend import compile_function
 from ..build import Program
 from ..errors import InvalidArgumentError
+from ..lazy import artifact
 from ..special import satisfied
 from ..store import Store
 from . import pytree
@@ -95,7 +95,7 @@ class CompiledFunction:
         targets, structure = pytree.flatten(out)
         if structure != self.trace.structure:
             raise InvalidArgumentError(
-                f"{self.trace.name}: out= must be nested as the results are: "
+                f"{self.trace.title}: out= must be nested as the results are: "
                 f"{self.trace.rebuild(self.trace.output_names)}"
             )
         for name, a in zip(self.trace.output_names, targets, strict=True):
@@ -110,7 +110,7 @@ class CompiledFunction:
         mine = self.trace.signature
         if (signature.arguments, signature.static) != (mine.arguments, mine.static):
             raise InvalidArgumentError(
-                f"{self.trace.name} was compiled for other arguments: lower it again for these"
+                f"{self.trace.title} was compiled for other arguments: lower it again for these"
             )
         arrays = []
         leaves = zip(mine.names(), mine.leaves, signature.leaves, values, strict=True)
@@ -119,7 +119,7 @@ class CompiledFunction:
                 array = array.astype(spec.dtype.np)
             if array.dtype != spec.dtype.np or array.ndim != len(spec.dims):
                 raise InvalidArgumentError(
-                    f"{self.trace.name}: argument {name} is {array.dtype}"
+                    f"{self.trace.title}: argument {name} is {array.dtype}"
                     f"{shape_text(array.shape)}, it was compiled for {spec}"
                 )
             arrays.append(array)
@@ -135,7 +135,7 @@ class CompiledFunction:
         declared = ", ".join(map(shape_text, self.program.shapes))
         rules = "; ".join(f"{g.left} = {g.right} ({g.message})" for g in self.program.guards)
         return (
-            f"{self.trace.name} was compiled for {declared}{' where ' + rules if rules else ''}; "
+            f"{self.trace.title} was compiled for {declared}{' where ' + rules if rules else ''}; "
             f"given {given}"
         )
 
@@ -161,7 +161,7 @@ class CompiledFunction:
 
         The C function has the name of the Python function. Returns the paths written.
         """
-        return artifact.write(self.compiled, path, self.initial)
+        return list(artifact.write(self.compiled, path, self.initial))
 
 
 class Lowered:

@@ -82,6 +82,8 @@ def array_of(value: Any, what: str) -> Array:
             f"{what} is a {type(value).__name__}: neither an array nor a number, nor a list, tuple "
             "or dict of these; what is no array belongs in static_argnums"
         )
+    if array.dtype.kind in "OSUmM":
+        raise TypeError(f"{what} has dtype {array.dtype}, which cannot be computed with")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return array

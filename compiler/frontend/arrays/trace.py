@@ -23,8 +23,6 @@ from . import pytree
 from .specs import Array, LeafSpec
 from .traced import TraceGraph, declared_dims
 
-_NAME = "traced function"
-
 
 @dataclass(frozen=True)
 class Signature:
@@ -47,7 +45,7 @@ class Trace:
     """A function's graph for one signature: `feeds` → `fetches`, results nested as `structure`."""
 
     def __init__(self, name: str, signature: Signature, call: Callable[[dict[str, Any]], Any]):
-        self.name = pytree.rename(name)
+        self.title, self.name = name, pytree.rename(name.strip("<>"))
         self.signature = signature
         self.graph = TraceGraph(name)
         with self.graph.as_default():
@@ -73,22 +71,21 @@ class Trace:
 
     def _result(self, value: Any) -> Tensor:
         if isinstance(value, Operation):
-            raise TypeError(f"{self.name} returned an operation: a function returns arrays")
+            raise TypeError(f"{self.title} returned an operation: a function returns arrays")
         if isinstance(value, (str, bytes)) or callable(value):
             raise TypeError(
-                f"{self.name} returned a {type(value).__name__}: a function returns arrays, numbers"
+                f"{self.title} returned a {type(value).__name__}: a function returns arrays, numbers"
                 " and lists, tuples and dicts of these"
             )
         if not isinstance(value, Tensor):
             value = constant(np.asarray(value))
         value = self.graph.capture(value)
         if value.dtype is dt.string:
-            raise TypeError(f"{self.name} returned strings, which have no compiled form")
+            raise TypeError(f"{self.title} returned strings, which have no compiled form")
         return value
 
     def _output_names(self) -> list[str]:
-        names = [pytree.rename(n) for n in pytree.paths(self.structure, "result")]
-        return names
+        return [pytree.rename(n) for n in pytree.paths(self.structure, "result")]
 
     def program(self, attempt: Attempt) -> Program:
         """The function of the IR. IRError where it cannot be built so."""
@@ -99,7 +96,7 @@ class Trace:
         made = build.program()
         if made.reads:
             raise InvalidArgumentError(
-                f"{self.name} uses the variable {made.reads[0].name}: variables belong to graphs "
+                f"{self.title} uses the variable {made.reads[0].name}: variables belong to graphs "
                 "and sessions; pass what changes as arguments and return its new value",
                 loc=str(made.reads[0].loc),
             )

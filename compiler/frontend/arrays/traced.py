@@ -113,8 +113,9 @@ class TracedTensor(Tensor):
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape; −1 follows from the rest."""
-        sizes = shape[0] if len(shape) == 1 and hasattr(shape[0], "__iter__") else shape
-        return reshape(self, list(sizes))
+        if len(shape) == 1 and isinstance(shape[0], (list, tuple, TensorShape)):
+            shape = tuple(shape[0])
+        return reshape(self, list(shape))
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         return OPERATORS["namespace"](api_version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flowc.compiler.passes.gradient import gradients as differentiate
+from flowc.ir.autodiff import gradients as differentiate
 from flowc.ir.core import Value
 
 from ..expand import VARIABLE_TYPES, Expansion

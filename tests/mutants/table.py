@@ -1,0 +1,156 @@
+"""Mutants: small faults in passes and code generators, each with the tests that must notice it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SIMPLIFY = ("tests/passes/test_simplify.py",)
+FOLDING = ("tests/passes/test_constants_and_dead_code.py",)
+STATE = ("tests/passes/test_functionalize.py",)
+FOUND = ("tests/fuzz/test_fuzz.py", "-k", "once_failed")
+MOTIFS = ("tests/fuzz/test_motifs.py",)
+CONTRACTS = ("tests/backends/cpu/test_contract.py",)
+
+
+def records(words: str) -> tuple[str, ...]:
+    """Native op records by pytest's -k."""
+    return ("tests/backends/cpu/test_records.py", "-k", words)
+
+
+def motifs(words: str) -> tuple[str, ...]:
+    return (*MOTIFS, "-k", words)
+
+
+def gradients(words: str) -> tuple[str, ...]:
+    return ("tests/ir/ops/test_records.py", "-k", f"test_gradients and ({words})")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Replace `old` by `new` in a file, once; `why`: what goes wrong; `tests`: pytest's arguments."""
+
+    file: str
+    old: str
+    new: str
+    why: str
+    tests: tuple[str, ...]
+
+
+P, C, L = "compiler/passes", "backends/cpu", "backends/llvm"
+MUTANTS = (
+    # ---- simplify, fold, cse, dce, functionalize
+    Mutant(f"{P}/patterns/arith.py", "is_zero(v, c, is_float(v))", "is_zero(v, c, False)",
+           "x + 0.0 = x loses the sign of −0 + 0", SIMPLIFY),
+    Mutant(f"{P}/patterns/arith.py", "inverse = 1.0 / float(c)", "inverse = float(c)",
+           "x / 4 becomes x · 4", SIMPLIFY),
+    Mutant(f"{P}/patterns/casts.py", 'and (wide.kind == "i" or narrow.kind == "u")', "",
+           "i8 → u8 → i32 loses the sign of negative numbers", SIMPLIFY),
+    Mutant(f"{P}/patterns/products.py", "if left != sorted(left) or not ordered:",
+           "if not ordered:", "a reduction forgets that the axes it keeps were exchanged", SIMPLIFY),
+    Mutant(f"{P}/patterns/products.py", "swapped = (*range(n), *range(n + m, n + m + len(fv)), "
+           "*range(n, n + m))", "swapped = tuple(range(n + m + len(fv)))",
+           "a product's factors change places without a transposition", SIMPLIFY),
+    Mutant(f"{P}/fold.py", "or (size > self.limit and size > given)", "or size < self.limit",
+           "nothing small is folded", FOLDING),
+    Mutant(f"{P}/cse.py", '"add", "mul", "max"', '"add", "sub", "mul", "max"',
+           "x − y and y − x are merged", FOLDING),
+    Mutant(f"{P}/cse.py", "if not op.effects and not op.defines():", "if not op.defines():",
+           "effects are merged", FOLDING),
+    Mutant(f"{P}/rewrite.py", "and not has_effects(i.op):", ":",
+           "effects are removed as dead", FOLDING),
+    Mutant(f"{P}/dce.py", "or info.updated_by >= 0 or gives", "or gives",
+           "an updated variable is pruned", FOLDING),
+    Mutant(f"{P}/functionalize.py", "self.now[op.var] = operands[0]", "pass",
+           "reads after a write see the old value", STATE),
+    # ---- fusion
+    Mutant(f"{P}/fuse.py", "return same and self.ctx.allow(\"group\")",
+           "return s.out.shape == g.first.out.shape and self.ctx.allow(\"group\")",
+           "a kernel reads what it has not computed yet", motifs("cheap or several")),
+    Mutant(f"{P}/fuse.py", "return ex.select(pred, _guard(value, pred), ex.const(0, value.dtype))",
+           "return value", "an inlined formula reads outside of its buffer",
+           (*FOUND[:1], "-k", "once_failed and padded")),
+    Mutant(f"{P}/fuse.py", "if any(v in ex.walk(i) for i in idx[rank:] for v in s.axes[:rank]):",
+           "if False:", "a row's stage reads other places of the row than it says",
+           (*FOUND[:1], "-k", "once_failed and row")),
+    Mutant(f"{P}/fuse.py", "or isinstance(s, Proc)  # it writes all of its results, read or not",
+           "", "an unread result of a sort has no memory", FOUND),
+    # ---- the plan
+    Mutant(f"{P}/plan.py", "or ex.load_parts(e)[1] != s.axes):", "):",
+           "a variable is overwritten before other elements of it are read", FOUND),
+    Mutant(f"{P}/plan.py", "        if reached & others:\n            return False\n", "",
+           "a variable is overwritten before others read it", FOUND),
+    Mutant(f"{P}/plan.py", "if s.free_at >= r.first:", "if s.free_at > r.first:",
+           "a kernel writes over what it reads", FOUND),
+    Mutant(f"{P}/plan.py", "if inside[0] != inside[1]:", "if False:",
+           "what a loop reads is overwritten in its first round", FOUND),
+    # ---- schedules
+    Mutant(f"{C}/schedule/accumulate.py", "    if rest != 0:\n        lane = ex.var(\"l\", rest)",
+           "    if rest == -1:\n        lane = ex.var(\"l\", rest)",
+           "the elements after the last whole vector are not reduced", records("reduce and sum")),
+    Mutant(f"{C}/schedule/accumulate.py", 'dt.min if op == "max" else dt.max',
+           'dt.max if op == "max" else dt.min', "max starts from the greatest value",
+           records("reduce and max")),
+    Mutant(f"{C}/schedule/accumulate.py", '"prod": 1,', '"prod": 0,', "products start from 0",
+           records("reduce and prod")),
+    Mutant(f"{C}/schedule/accumulate.py", "dt.is_float and dt.bits < 32:\n        return f32",
+           "dt.is_float and dt.bits < 0:\n        return f32",
+           "narrow floats are summed in their own type", records("threads")),
+    Mutant(f"{C}/schedule/maps.py", "left = ex.imin(ex.index(size), ex.index(count) - chunk * size)",
+           "left = ex.index(size)", "the last chunk writes past the end", motifs("flat")),
+    Mutant(f"{C}/schedule/axes.py", "stmts = tuple(body(chunk * ex.index(per_chunk) + inner))",
+           "stmts = tuple(body(chunk + inner))", "chunks overlap", records("threads")),
+    Mutant(f"{C}/schedule/columns.py",
+           "left = ex.imin(ex.index(rows), ex.index(outer.attr.extent) - piece * rows)",
+           "left = ex.index(rows)", "the last piece of a column reads past the end",
+           motifs("columns")),
+    # ---- contracts
+    Mutant(f"{C}/contract/micro.py", "body = fn(ex.imin(row, p.clamp - 1), i)", "body = fn(row, i)",
+           "a partial tile reads rows that do not exist", CONTRACTS),
+    Mutant(f"{C}/contract/pack.py", "if _partial(extent, nr):", "if False:",
+           "packing reads lanes that do not exist", CONTRACTS),
+    Mutant(f"{C}/contract/dots.py", "first + j < stop", "first + j <= stop",
+           "dot products take one element more", CONTRACTS),
+    Mutant(f"{C}/contract/blocked.py",
+           "left = ex.imin(K_BLOCK, ex.index(extent) - kb * K_BLOCK)", "left = ex.index(K_BLOCK)",
+           "the last block of k runs past the end", CONTRACTS),
+    Mutant(f"{C}/contract/pack.py", "k, ex.mod(lane, t.nr))]", "k, ex.mod(lane, t.w))]",
+           "panels are read by the vector, not by the tile", CONTRACTS),
+    # ---- LLVM
+    Mutant(f"{L}/statements.py", "str(i < rest).lower()", "str(i <= rest).lower()",
+           "the mask of a tail has one lane too many", records("neg or exp")),
+    Mutant(f"{L}/statements.py", 'f"icmp ult {iota(w, ty=\'i32\')}',
+           'f"icmp ule {iota(w, ty=\'i32\')}', "the mask of a symbolic tail has one lane too many",
+           records("neg or exp")),
+    Mutant(f"{L}/memory.py", "        if p is None:\n            return lanes.mask\n",
+           "        if p is None or lanes.mask is not None:\n            return lanes.mask\n",
+           "loads in a tail forget their own condition", records("pad")),
+    Mutant(f"{L}/memory.py", "return active[0] if len(active) == 1 else None", "return None",
+           "LLVM stores too many bytes for one truncated lane", FOUND),
+    Mutant(f"{L}/scalar.py", '("s" if is_signed(dt) else "u") + op\n', '"s" + op\n',
+           "unsigned numbers are compared as signed", records("compare")),
+    Mutant(f"{L}/scalar.py", "inside = self.select(nan, self._literal(x, 0), inside)", "pass",
+           "NaN to integer is whatever the processor gives", records("cast")),
+    Mutant(f"{L}/scalar.py", "under = self.fn.op(\"i1\", x.n, f\"fcmp olt {inside}, {least.s}\")",
+           "under = self.fn.op(\"i1\", x.n, f\"fcmp ogt {inside}, {least.s}\")",
+           "float to integer saturates the wrong way", records("cast")),
+    Mutant(f"{L}/scalar.py", "fits = self.fn.op(\"i1\", b.n, f\"icmp ult {b}",
+           "fits = self.fn.op(\"i1\", b.n, f\"icmp ule {b}", "a shift by the width keeps the value",
+           records("shl or shr")),
+    Mutant(f"{L}/scalar.py", 'bad = self.inst("or", bad, self.inst("and", low, minus))', "pass",
+           "the least integer divided by −1 ends the process", records("div or rem")),
+    Mutant(f"{L}/math/exponential.py", '"f32": (0.49999994, 0.16666521', '"f32": (0.49999994, 0.16656521',
+           "exp is off by some ULP", records("exp")),
+    Mutant(f"{L}/math/exponential.py", "0.6931471805592082, 7.371002565167799e-13",
+           "0.6931471805592082, 7.371002565167799e-12", "exp of f64 loses digits", records("exp")),
+    # ---- gradients
+    Mutant("ir/ops/unary.py", "b.mul(g, b.sub(b.const(1, x), b.mul(y, y)))",
+           "b.mul(g, b.add(b.const(1, x), b.mul(y, y)))", "tanh′ is 1 + tanh²", gradients("tanh")),
+    Mutant("ir/ops/slicing.py", "return (b.pad(g, zero, lo=self.starts, hi=rest, interior=interior),)",
+           "return (b.pad(g, zero, lo=rest, hi=self.starts, interior=interior),)",
+           "the gradient of a slice lands at the other end", gradients("slice")),
+    Mutant("ir/ops/reduce.py", "share = b.div(g, b.reduce(ones, op=\"sum\", axes=self.axes))",
+           "share = g", "ties get the gradient of a maximum several times",
+           ("tests/ir/ops", "-k", "tie or max")),
+    Mutant("ir/ops/loop_grad.py", "reverse=not op.reverse", "reverse=op.reverse",
+           "the gradient of a loop runs forward", gradients("scan or while")),
+)
