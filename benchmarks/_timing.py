@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -17,16 +17,19 @@ import llvmlite.binding as llvm
 _ACCUMULATORS = 12  # enough independent chains to fill two pipes of latency 4 to 5
 
 
-def median(call: Callable[[], Any], seconds: float = 0.5) -> float:
-    """The median seconds of a call, over calls for `seconds`, after one that is not counted."""
-    call()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
-        start = time.perf_counter()
+def medians(calls: Sequence[Callable[[], Any]], seconds: float = 0.5) -> list[float]:
+    """The median seconds of each call, over rounds for `seconds`, after one that is not counted.
+
+    A round makes each call once: what else the machine does meets all of them.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls:
         call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    end = time.perf_counter() + seconds * len(calls)
+    while len(times[0]) < 5 or time.perf_counter() < end:
+        for call, found in zip(calls, times, strict=True):
+            found.append(_seconds(call))
+    return [statistics.median(t) for t in times]
 
 
 def machine(threads: int) -> str:
@@ -85,8 +88,8 @@ def peak() -> float:
         kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
         function = kind(engine.get_function_address("peak"))
         data = (ctypes.c_float * lanes)(*([0.5] * lanes))
-        rounds = 2_000_000
-        times = [_seconds(lambda: function(rounds, data)) for _ in range(5)]
+        rounds = 500_000
+        times = [_seconds(lambda: function(rounds, data)) for _ in range(25)]
     return 2.0 * lanes * _ACCUMULATORS * rounds / min(times)
 
 

@@ -7,9 +7,10 @@ gradients do the work of two forward passes.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
-from _timing import limit_numpy, machine, median, peak
+from _timing import limit_numpy, machine, medians, peak
 
 # batch, height and width, channels in, filter, channels out
 LAYERS = [
@@ -46,14 +47,14 @@ def main() -> None:
     for n, h, c, r, f in LAYERS:
         image, kernel = (rng.random(s, np.float32) for s in ((n, h, h, c), (r, r, c, f)))
         with tf.Graph().as_default(), tf.Session(config=config) as sess:
-            x, w = tf.placeholder(tf.float32, [n, h, h, c]), tf.placeholder(tf.float32, [r, r, c, f])
+            x = tf.placeholder(tf.float32, [n, h, h, c])
+            w = tf.placeholder(tf.float32, [r, r, c, f])
             y = tf.nn.conv2d(x, w, [1, 1, 1, 1], "SAME")
             forward = sess.make_callable(y, [x, w])
             # the derivative of ½ Σ y²: its gradients need the forward pass too, which is counted
             backward = sess.make_callable(tf.gradients(tf.nn.l2_loss(y), [x, w]), [x, w])
-            one = median(lambda k=forward, a=image, b=kernel: k(a, b), settings.seconds)
-            all3 = median(lambda k=backward, a=image, b=kernel: k(a, b), settings.seconds)
-        theirs = median(lambda a=image, b=kernel: im2col(a, b), settings.seconds)
+            calls = [partial(f, image, kernel) for f in (forward, backward, im2col)]
+            one, all3, theirs = medians(calls, settings.seconds)
         work = 2.0 * n * h * h * c * f * r * r
         name = f"{n} × {h} × {h} × {c}, {r} × {r} → {f}"
         print(f"{name:30} {work / one / 1e9:8.1f} {work / one / best:8.0%}"

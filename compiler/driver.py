@@ -17,6 +17,7 @@ from flowc.backends.cpu.host import entry_symbols, host_calls, kernel_names
 from flowc.backends.cpu.target import LEVELS, CpuTarget, generic, host, level
 from flowc.backends.cuda.backend import CudaEmuBackend
 from flowc.backends.cuda.target import CudaTarget
+from flowc.backends.llvm.companions import checked_guards
 from flowc.backends.llvm.data import SHARED
 from flowc.ir import dims
 from flowc.ir.core import Function
@@ -209,16 +210,17 @@ def make_manifest(
 
 
 def _checks(p: Program) -> list[dict[str, Any]]:
-    """One check an input axis: what the dimension must be, and why where a guard says so."""
-    out = []
+    """What `NAME_bind` checks, in its order: each input's axes, then the guards."""
+    out: list[dict[str, Any]] = []
+    why = "".join(f"; {g.message}" for g in p.guards)
     for b, info in zip(p.inputs, p.infos, strict=False):
+        loc = str(info.loc) if info.loc else None
         for axis, d in enumerate(b.shape):
-            why = "".join(f"; {g.message}" for g in p.guards)
-            out.append({
-                "message": f"input '{info.name}': axis {axis} of {shape_text(b.shape)}"
-                           f" must be {d}{why}",
-                "loc": str(info.loc) if info.loc else None,
-            })
+            text = f"input '{info.name}': axis {axis} of {shape_text(b.shape)} must be {d}{why}"
+            out.append({"message": text, "loc": loc})
+    for g in checked_guards(p):
+        text = f"{g.message} ({g.left} must equal {g.right})"
+        out.append({"message": text, "loc": str(g.loc) if g.loc else None})
     return out
 
 

@@ -30,6 +30,7 @@ from flowc.runtime.abi import E_CANCELLED, E_HOST, E_MEMORY, field_pointer
 from flowc.runtime.errors import InternalError
 
 from ..llvm import abi
+from ..llvm.companions import Companions
 from ..llvm.data import global_text, outside
 from ..llvm.emit import Function, Unit
 from ..llvm.lower import lower_phase
@@ -165,9 +166,10 @@ class HostFunction:
             name, triple = self.constant_name(b), self.unit.target.triple
             self.unit.globals.append(global_text(name, literal_bytes(value), triple))
         self._entry()
-        self._bind()
-        self._workspace_size()
-        self._output_shapes()
+        beside = Companions(self.p, self.unit, self.symbols, self.loop_symbols)
+        beside.bind()
+        beside.workspace_size(self.scratch)
+        beside.output_shapes()
 
     def constant_name(self, b: Buffer) -> str:
         """The symbol of a constant's data."""
@@ -616,86 +618,6 @@ class HostFunction:
         bad = f.fresh("t")
         f.emit(f"{bad} = icmp ne i32 {code}, 0")
         self._return_if(bad, code)
-
-    # ---- companions
-
-    def _bind(self) -> None:
-        header = f"define i32 @{self.p.name}_bind(ptr %shapes, ptr %dims) nounwind"
-        f = self.f = Function(self.unit, header)
-        values: dict[str, str] = {}
-        flat = [(b, d) for b in self.p.inputs for d in b.shape]
-        given = [self._load("i64", self._gep("%shapes", n)) for n in range(len(flat))]
-        for (_, d), v in zip(flat, given, strict=True):
-            if isinstance(d, dims.Expr) and len(d.terms) == 1 and d == dims.sym(str(d)):
-                values.setdefault(str(d), v)
-        for (_, d), v in zip(flat, given, strict=True):
-            found = dims.linear(d)
-            if found is not None and found[0] not in values:
-                values[found[0]] = self._solved(v, found[1], found[2])
-        for n, name in enumerate(self.symbols):
-            f.emit(f"store i64 {values.get(name, '0')}, ptr {self._gep('%dims', n)}")
-        sizes = Sizes(f, lambda name: values.get(name, "0"))
-        for name, bound in self.p.bounds.items():
-            at = self._gep("%dims", self.symbols.index(name))
-            f.emit(f"store i64 {sizes.dim(dims.substitute(bound, self.p.bounds))}, ptr {at}")
-        for n, ((_, d), v) in enumerate(zip(flat, given, strict=True)):
-            want = sizes.dim(d)
-            if want == v:
-                continue
-            bad = f.fresh("t")
-            f.emit(f"{bad} = icmp ne i64 {v}, {want}")
-            self._return_if(bad, n + 1)
-        f.emit("ret i32 0")
-        self.unit.functions.append(f.text())
-
-    def _solved(self, value: str, factor: int, rest: int) -> str:
-        """The s of value = factor·s + rest, rounded towards zero: the check of sizes finds that."""
-        f, out = self.f, value
-        for op, by in (("sub", rest), ("sdiv", factor)):
-            name = f.fresh("t")
-            f.emit(f"{name} = {op} i64 {out}, {by}")
-            out = name
-        return out
-
-    def _companion(self, text: str) -> Function:
-        f = self.f = Function(self.unit, text)
-        self.symbol_values = {}
-        return f
-
-    def _workspace_size(self) -> None:
-        header = f"define i64 @{self.p.name}_workspace_size(ptr %dims, i32 %workers) nounwind"
-        f = self._companion(header)
-        for op in ("add", "sub", "mul"):
-            name = f"@llvm.s{op}.with.overflow.i64"
-            self.unit.declare(name, f"declare {{ i64, i1 }} {name}(i64, i64)")
-        f.entry.append("  %over = alloca i1")
-        f.emit("store i1 false, ptr %over")
-        sizes = Sizes(f, self._symbol, "%over")
-        workers = f.fresh("w")
-        f.emit(f"{workers} = sext i32 %workers to i64")
-        fixed = sizes.dim(self.p.workspace)
-        local = sizes.arith("mul", workers, sizes.dim(self.scratch))
-        total = sizes.arith("add", fixed, local)
-        for b in (*self.p.inputs, *self.p.outputs):  # their sizes must be addressable too
-            if not self._data_sized(b):
-                sizes.dim(b.type.nbytes)
-        over = self._load("i1", "%over")
-        out = f.fresh("w")
-        f.emit(f"{out} = select i1 {over}, i64 -1, i64 {total}")
-        f.emit(f"ret i64 {out}")
-        self.unit.functions.append(f.text())
-
-    def _data_sized(self, b: Buffer) -> bool:
-        return any(dims.symbols(d) & self.loop_symbols for d in b.shape)
-
-    def _output_shapes(self) -> None:
-        header = f"define void @{self.p.name}_output_shapes(ptr %dims, ptr %shapes) nounwind"
-        f = self._companion(header)
-        sizes = Sizes(f, self._symbol)
-        for n, d in enumerate(d for b in self.p.outputs for d in b.shape):
-            f.emit(f"store i64 {sizes.dim(d)}, ptr {self._gep('%shapes', n)}")
-        f.emit("ret void")
-        self.unit.functions.append(f.text())
 
 
 def _step_buffers(s: Step) -> set[Buffer]:

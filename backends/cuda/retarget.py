@@ -35,7 +35,7 @@ def host_text(device: str, triple: str, checks: bool) -> str:
     """
     out = [f"; emulates sha256:{digest(device)}"]
     lines = device.splitlines()
-    sizes = dict(m.groups() for m in map(_SHARED.match, lines) if m)
+    sizes = {m[1]: int(m[2]) for m in map(_SHARED.match, lines) if m}
     made: list[_Function] = []
     function: _Function | None = None
     for n, line in enumerate(lines):
@@ -49,7 +49,7 @@ def host_text(device: str, triple: str, checks: bool) -> str:
         head = _DEFINE.match(line)
         if head is not None:
             body = "\n".join(lines[n : lines.index("}", n)])
-            used = [(s, int(size)) for s, size in sizes.items() if re.search(rf"{s}\b", body)]
+            used = [(s, size) for s, size in sizes.items() if re.search(rf"{s}\b", body)]
             function = _Function(head[1], head[2], used, checks)
             made.append(function)
             out.extend(function.header())

@@ -43,7 +43,8 @@ def global_text(name: str, data: bytes, triple: str) -> str:
 
 
 _LARGE = re.compile(
-    r"^(@.*? = )internal externally_initialized (constant \[(\d+) x i8\]) zeroinitializer, align 64",
+    r"^(@.*? = )internal externally_initialized (constant \[(\d+) x i8\]) zeroinitializer,"
+    r" align 64",
     re.MULTILINE,
 )
 

@@ -111,6 +111,8 @@ class Unit:
         self.globals: list[str] = []
         self.sites: list[tuple[int, str, str]] = []
         self.first_site = first_site
+        self.helpers: set[str] = set()  # functions of `calls.py` that the module has
+        self.expansions = 0  # transcendentals written out so far
         self._site_ids: dict[tuple[int, str, str], int] = {}
         self._declared: dict[str, str] = {}
         self._metadata: list[str] = []

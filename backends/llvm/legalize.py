@@ -22,9 +22,14 @@ from .math.integer import mulhi64
 _BITWISE = {"select", "bitcast", "load", "var", "const", "check", "hreduce"}
 
 
-def legalize_body(body: tuple[Stmt, ...], target: Target) -> tuple[Stmt, ...]:
-    """Statements with all their expressions legalized for the target."""
-    legal = Legalizer(target)
+def legalize_body(
+    body: tuple[Stmt, ...], target: Target, keep: frozenset[str] = frozenset()
+) -> tuple[Stmt, ...]:
+    """Statements with all their expressions legalized for the target.
+
+    keep: transcendentals on floats that stay as they are.
+    """
+    legal = Legalizer(target, keep)
     return map_stmts(body, legal)
 
 
@@ -36,8 +41,8 @@ def legalize(e: Expr, target: Target) -> Expr:
 class Legalizer:
     """Legalizes expressions that share subexpressions: `legal(e)`."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, keep: frozenset[str] = frozenset()) -> None:
+        self.target, self.keep = target, keep
         self._memo: dict[Expr, Expr] = {}
         self._roundings: dict[Expr, Expr] = {}
 
@@ -127,6 +132,8 @@ class Legalizer:
         if e.op == "mulhi" and first.bits == 64:
             return mulhi64(*e.args)
         if e.op in ("floor", "ceil", "round") and self.target.has_round:
+            return e
+        if e.op in self.keep and first.is_float:
             return e
         if e.op in EXPANSIONS and e.op != "mulhi":
             expand = EXPANSIONS[e.op].get(first.kind)

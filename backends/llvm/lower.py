@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flowc.ir.kernel.form import Alloc, Buffer, For, LoopKernel, Phase, Stmt
 from flowc.runtime.abi import field_pointer
 from flowc.runtime.errors import InternalError
 
 from . import abi
+from .calls import call, kept_ops
 from .emit import Function, Target, Unit, V
 from .legalize import legalize_body
 from .memory import Place
@@ -31,8 +34,11 @@ def lower_phase(
     width = f' "prefer-vector-width"="{target.vector_bits}"' if target.vector_bits else ""
     header = f'define {linkage}void @{name}({ARGS}) nounwind{width}'
     fn = Function(unit, header)
-    body = legalize_body(phase.body, target)
+    kept = kept_ops(phase.body, unit)
+    body = legalize_body(phase.body, target, kept)
     lowerer = CpuLowerer(fn, kernel, phase, body)
+    lowerer.values.called = kept
+    lowerer.values.call = partial(call, fn)
     lowerer.block(body)
     fn.emit("ret void")
     unit.functions.append(fn.text())

@@ -25,6 +25,8 @@ from .memory import Memory, Place
 from .scalar import integer
 from .values import Lanes, Values, iota
 
+LARGE_BODY = 400  # nodes of a vector loop's body from which its tail is not a second copy
+
 
 class Lowerer:
     """Emits statements into `fn`. A subclass says how a function gets its buffers and symbols
@@ -168,6 +170,9 @@ class Lowerer:
         if self.values.lanes is not None:
             raise InternalError("a vector loop inside a vector loop")
         extent, w = self.extent(s.extent), s.width
+        if self._is_large(s) and not (isinstance(extent, int) and extent % w == 0):
+            self._masked_vectors(s, extent)
+            return
         if isinstance(extent, int):
             self._vector_constant(s, extent)
             return
@@ -181,6 +186,20 @@ class Lowerer:
         self._full_vectors(s, full)
         more = self.fn.op("i1", 0, f"icmp sgt {extent}, {full.s}")
         self._guarded(more, lambda: self._lanes(s, full, self._tail_mask(w, rest)))
+
+    def _is_large(self, s: For) -> bool:
+        """Whether a second copy of the body, for the tail, costs too much time to compile."""
+        return len(ex.walk(*stmt_exprs(s.body))) > LARGE_BODY
+
+    def _masked_vectors(self, s: For, extent: V | int) -> None:
+        """One loop whose every round is masked."""
+        def body(i: V) -> None:
+            end = integer("i64", extent) if isinstance(extent, int) else extent
+            rest = self.fn.op("i64", 0, f"sub {end}, {i.s}")
+            rest = self.fn.intrinsic("smin", "i64", 0, [rest, integer("i64", s.width)])
+            self._lanes(s, i, self._tail_mask(s.width, rest))
+
+        self.loop(s, extent, s.width, body)
 
     def _vector_constant(self, s: For, extent: int) -> None:
         w = s.width

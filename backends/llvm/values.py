@@ -49,6 +49,8 @@ class Values:
         self.load: Callable[[Expr], V] = _no_loads
         self.hreduce: Callable[[Expr], V] = _no_loads
         self.check: Callable[[Expr, V, V], V] = _no_checks
+        self.call: Callable[[Expr, list[V]], V] | None = None  # for what legalization has kept
+        self.called: frozenset[str] = frozenset()
         self._version: dict[Any, int] = {}
         self._deps: dict[Expr, tuple[Any, ...]] = {}
         self._scopes: list[dict[Any, V]] = [{}]
@@ -196,6 +198,8 @@ class Values:
             return self._index_op(e, args)
         if e.op == "reduce":
             raise InternalError("a scheduled kernel holds a reduce node")
+        if e.op in self.called and e.dtype.is_float and self.call is not None:
+            return self.call(e, args)
         return self.ops.apply(e, args)
 
     # ---- index arithmetic

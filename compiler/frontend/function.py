@@ -13,8 +13,11 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
+
+import numpy as np
 
 from flowc.compiler.options import Options
 
@@ -29,7 +32,15 @@ from .tensor import Tensor
 
 log = logging.getLogger("flowc")
 _MOST_HOT = 8  # compiled entries that a call tries before it looks at its arguments
-_NUMBERS = (bool, int, float, complex)
+_MOST_PLACES = 4096  # combinations of shapes that are remembered
+_Key = tuple[tuple[str, Any], ...]  # (parameter, structure of its arrays or static value)
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """A static argument's value."""
+
+    value: Any
 
 
 class _Family:
@@ -58,7 +69,8 @@ class Function:
         self.parameters = tuple(p.name for p in parameters)
         self._kinds = {p.name: p.kind for p in parameters}
         self._simple = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
-        self._required = sum(p.default is p.empty for p in parameters)
+        self._needed = {p.name for p in parameters if p.default is p.empty}
+        self._required = len(self._needed)
         unknown = set(static_names) - set(self.parameters)
         if unknown:
             raise ValueError(f"{self.name} has no parameter {', '.join(sorted(unknown))}")
@@ -66,6 +78,8 @@ class Function:
         self._patterns = patterns(shapes, self.parameters)
         self._families: dict[Signature, _Family] = {}
         self._hot: tuple[tuple[Any, CompiledFunction], ...] = ()
+        self._natives: dict[_Key, tuple[tuple[Any, CompiledFunction], ...]] = {}
+        self._places: dict[Any, CompiledFunction] = {}
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -93,51 +107,98 @@ class Function:
         return f"<flowc.function {self.name}{self._signature}>"
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-        if get_default_graph().array_api or _holds_tensor((args, kwargs)):
+        """A call that is not of the commonest kind."""
+        leaves: list[Any] = []
+        key = self._take(args, kwargs, leaves)
+        if get_default_graph().array_api or any(isinstance(v, Tensor) for v in leaves):
             if out is not None:
                 raise TypeError(f"{self.name}: out= has no meaning inside of a trace")
             return self.fn(*args, **kwargs)
-        arrays, signature = self._flatten(args, kwargs)
-        return self._entry(signature, arrays).run(arrays, out)
+        arrays = [
+            v if v.__class__ is np.ndarray else np.asarray(v) if v.__class__ in pytree.NUMBERS
+            else self._array(key, i, v)
+            for i, v in enumerate(leaves)
+        ]  # fmt: skip
+        if out is None:
+            for native, entry in self._natives.get(key, ()):
+                got = native(*arrays)
+                if got.__class__ is list:
+                    return entry.finish(got)
+                if got is not None:
+                    entry.fast._raise(got)
+        place = (key, *[(a.dtype, a.shape) for a in arrays])
+        found = self._places.get(place)
+        if found is None:
+            found = self._entry(key, self._specialized(key, arrays), arrays)
+            if not found.program.assumed:
+                if len(self._places) >= _MOST_PLACES:
+                    self._places.clear()
+                self._places[place] = found
+        return found.run(arrays, out)
 
     # Signatures.
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments by parameter."""
-        if self._simple and not kwargs and self._required <= len(args) <= len(self.parameters):
-            return dict(zip(self.parameters, args, strict=False))
+        """The arguments by parameter, in the order of the parameters."""
+        if self._simple and self._required <= len(args) + len(kwargs) <= len(self.parameters):
+            bound = dict(zip(self.parameters, args, strict=False))
+            if not kwargs:
+                return bound
+            if not (kwargs.keys() & bound.keys() or kwargs.keys() - self._kinds.keys()):
+                bound.update(kwargs)
+                if bound.keys() >= self._needed:
+                    return {p: bound[p] for p in self.parameters if p in bound}
         try:
             return self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{self.name}{self._signature}: {error}") from None
 
+    def _take(self, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]) -> _Key:
+        """The arrays and numbers among the arguments, onto `leaves`; what else they say."""
+        bound, fixed = self._bind(args, kwargs), self.static_names
+        if not fixed:
+            return tuple([(n, pytree.take(v, leaves)) for n, v in bound.items()])
+        return tuple([
+            (n, _Fixed(self._hashable(n, v)) if n in fixed else pytree.take(v, leaves))
+            for n, v in bound.items()
+        ])
+
+    def _array(self, key: _Key, index: int, value: Any) -> Array:
+        """A leaf as an array; errors name the argument."""
+        names = [n for name, s in key if s.__class__ is not _Fixed for n in pytree.paths(s, name)]
+        return array_of(value, f"argument {names[index]} of {self.name}")
+
+    def _specialized(self, key: _Key, leaves: Sequence[Any]) -> Signature:
+        """The signature of arguments: arrays, numbers and specs."""
+        traced, fixed, specs = [], [], []
+        values = iter(leaves)
+        for name, s in key:
+            if s.__class__ is _Fixed:
+                fixed.append((name, s.value))
+                continue
+            traced.append((name, s))
+            for what, kind in zip(pytree.paths(s, name), pytree.markers(s), strict=True):
+                specs.append(self._leaf(next(values), name, what, kind is not pytree.LEAF))
+        return Signature(tuple(traced), tuple(specs), tuple(fixed))
+
     def _flatten(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[list[Any], Signature]:
         """The array arguments from left to right, and the signature that they make."""
-        values: list[Any] = []
-        leaves: list[LeafSpec] = []
-        traced, fixed = [], []
-        for name, value in self._bind(args, kwargs).items():
-            if name in self.static_names:
-                fixed.append((name, self._hashable(name, value)))
-                continue
-            found, structure = pytree.flatten(value)
-            traced.append((name, structure))
-            pattern = self._patterns.get(name)
-            for i, v in enumerate(found):
-                spec, found[i] = self._leaf(v, name, pattern)
-                leaves.append(spec)
-            values += found
-        return values, Signature(tuple(traced), tuple(leaves), tuple(fixed))
+        leaves: list[Any] = []
+        key = self._take(args, kwargs, leaves)
+        values = [
+            v if isinstance(v, TensorSpec) else self._array(key, i, v)
+            for i, v in enumerate(leaves)
+        ]
+        return values, self._specialized(key, values)
 
-    def _leaf(self, value: Any, name: str, pattern: Any) -> tuple[LeafSpec, Any]:
+    def _leaf(self, value: Any, name: str, what: str, weak: bool) -> LeafSpec:
         if isinstance(value, TensorSpec):
-            return LeafSpec(value.dtype, value.dims), value
-        what = f"argument {name} of {self.name}"
-        array = array_of(value, what)
-        dims = pattern_dims(pattern, array.shape, what)
-        return LeafSpec(as_dtype(array.dtype), dims, type(value) in _NUMBERS), array
+            return LeafSpec(value.dtype, value.dims)
+        text = f"argument {what} of {self.name}"
+        dims = pattern_dims(self._patterns.get(name), value.shape, text)
+        return LeafSpec(as_dtype(value.dtype), dims, weak)
 
     def _hashable(self, name: str, value: Any) -> Any:
         try:
@@ -157,21 +218,19 @@ class Function:
 
     # Programs.
 
-    def _entry(self, signature: Signature, arrays: Sequence[Array]) -> CompiledFunction:
+    def _entry(
+        self, key: _Key, signature: Signature, arrays: Sequence[Array]
+    ) -> CompiledFunction:
         """The compiled program for these arguments; made where there is none."""
-        family = self._families.get(signature)
-        for entry in list(family.programs) if family is not None else ():
-            if entry.fits(arrays):
-                return entry
         with self._lock:
             family = self._families.get(signature)
+            for entry in family.programs if family is not None else ():
+                if entry.fits(arrays):
+                    return entry
             if family is None:
                 reason = self._reason(signature)
                 family = _Family(self._traced(signature))
             else:
-                for entry in family.programs:
-                    if entry.fits(arrays):
-                        return entry
                 shapes = ", ".join(str(list(a.shape)) for a in arrays)
                 reason = f"the sizes {shapes} broadcast or agree in a new way"
             log.info("compiling %s: %s", self.name, reason)
@@ -179,23 +238,21 @@ class Function:
             entry = CompiledFunction(family.trace, program, self.options, self._flatten)
             family.programs.append(entry)
             self._families[signature] = family
-            self._warm(entry)
+            self._warm(key, entry)
             return entry
 
     def _traced(self, signature: Signature) -> Trace:
         return Trace(self.name, signature, self._invoke)
 
-    def _warm(self, entry: CompiledFunction) -> None:
+    def _warm(self, key: _Key, entry: CompiledFunction) -> None:
         """Let calls try the entry's builtin first, where that alone tells whether it is the one."""
-        plain = all(s == pytree.LEAF for _, s in entry.trace.signature.arguments)
-        native = entry.native
-        complete = len(entry.trace.signature.arguments) == len(self.parameters)
-        if native is None or self.static_names or self._patterns or not (plain and complete):
+        if entry.native is None:
             return
-        if any(s.weak for s in entry.trace.signature.leaves) or not self._simple:
-            return
-        if entry.program.inputs == tuple(range(len(entry.trace.feeds))):
-            self._hot = ((native, entry), *self._hot)[:_MOST_HOT]
+        pair = (entry.native, entry)
+        self._natives[key] = (pair, *self._natives.get(key, ()))[:_MOST_HOT]
+        plain = all(s == pytree.LEAF for _, s in key) and len(key) == len(self.parameters)
+        if plain and self._simple:
+            self._hot = (pair, *self._hot)[:_MOST_HOT]
 
     def _reason(self, signature: Signature) -> str:
         """What is new about a signature."""
@@ -221,10 +278,6 @@ class Function:
         else:
             program = trace.for_arrays(values)
         return Lowered(trace, program, self.options, self._flatten)
-
-
-def _holds_tensor(tree: Any) -> bool:
-    return any(isinstance(v, Tensor) for v in pytree.flatten(tree)[0])
 
 
 def function(

@@ -55,13 +55,13 @@ def unsigned(x: Array) -> Array:
 def maximum(x: Array, y: Array) -> Array:
     """IEEE 754-2019 maximum: NaN where either is, and +0 is greater than −0."""
     r = np.maximum(x, y)
-    return r if r.dtype.kind != "f" else np.where((x == 0) & (y == 0), x + y, r)
+    return r if r.dtype.kind in "iub" else np.where((x == 0) & (y == 0), x + y, r)
 
 
 def minimum(x: Array, y: Array) -> Array:
     """IEEE 754-2019 minimum: NaN where either is, and −0 is less than +0."""
     r = np.minimum(x, y)
-    return r if r.dtype.kind != "f" else np.where((x == 0) & (y == 0), -(-x + -y), r)
+    return r if r.dtype.kind in "iub" else np.where((x == 0) & (y == 0), -(-x + -y), r)
 
 
 def elementwise(fn: Callable[[float], float]) -> Callable[[Array], Array]:

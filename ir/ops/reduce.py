@@ -157,6 +157,11 @@ class Cumulative(Op):
         v = _wider(x) if self.op in ("sum", "prod") else wide(x)
         v = np.flip(v, self.axis) if self.reverse else v
         out = _EVAL[self.op].accumulate(v, axis=self.axis, dtype=v.dtype)
+        if t.is_float and self.op in ("max", "min"):  # +0 is above −0, which NumPy does not see to
+            best = (v == 0) & (np.signbit(v) == (self.op == "min"))
+            seen = np.logical_or.accumulate(best, axis=self.axis)
+            signs = np.where(seen == (self.op == "max"), 1.0, -1.0)
+            out = np.where(out == 0, np.copysign(out, signs), out).astype(v.dtype)
         if self.exclusive:
             first = v.dtype.type(_identity(self.op, t))
             out = np.insert(out, 0, first, axis=self.axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from flowc.backends.cuda.backend import CudaEmuBackend
 from flowc.backends.cuda.host import device_text
 from flowc.backends.cuda.ptx import find_ptxas
-from flowc.compiler import driver
+from flowc.compiler import artifact, driver
+from flowc.compiler.options import Options
 from flowc.ir import interpreter
 from flowc.ir.autodiff import gradients
 from flowc.ir.builder import Builder
@@ -87,6 +89,23 @@ def test_stages() -> None:
     assert ".entry main_k0_0" in stages["ptx"](text)
     assert stages["cubin"](text)[:4] == b"\x7fELF"
     assert "ptx_kernel" in device_text(text)
+
+
+def test_artifacts(tmp_path: Path) -> None:
+    """The kernels alone, or a library that emulates them."""
+    compiled = driver.compile_program(parse_module(STEP).main, OPTIONS)
+    assert artifact.write(compiled, tmp_path / "step.ptx") == [str(tmp_path / "step.ptx")]
+    assert ".target sm_80" in (tmp_path / "step.ptx").read_text()
+    assert (tmp_path / "step.ptx").read_bytes() == compiled_again(STEP)
+    host = driver.compile_program(parse_module(STEP).main, Options())
+    with pytest.raises(InvalidArgumentError, match=r"the target cpu makes no \.ptx"):
+        artifact.write(host, tmp_path / "cpu.ptx")
+
+
+def compiled_again(text: str) -> bytes:
+    compiled = driver.compile_program(parse_module(text).main, OPTIONS)
+    stages = compiled.backend.stages(compiled.program, compiled.backend.unit())
+    return str(stages["ptx"](compiled.llvm)).encode()
 
 
 def test_an_error_names_the_lowest_offender() -> None:

@@ -1,4 +1,7 @@
-"""Programs run on the interpreter: these tests are about the frontend."""
+"""Programs run on the interpreter: these tests are about the frontend.
+
+A module that says `NATIVE = True` runs compiled code.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ from frontend.interpreted import Interpreted
 
 
 @pytest.fixture(autouse=True)
-def _interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(backend.Backend, "compile", Interpreted)
+def _interpreted(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    if not getattr(request.module, "NATIVE", False):
+        monkeypatch.setattr(backend.Backend, "compile", Interpreted)
     tf.reset_default_graph()
     yield
     tf.reset_default_graph()

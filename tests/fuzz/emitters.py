@@ -47,7 +47,7 @@ def positive(g: Growing, x: Value, least: float = 0.375) -> Value:
 
 
 DOMAIN: dict[str, Callable[[Growing, Value], Value]] = {
-    **{n: positive for n in ("sqrt", "rsqrt", "log", "lgamma", "digamma")},
+    **dict.fromkeys(("sqrt", "rsqrt", "log", "lgamma", "digamma"), positive),
     **{n: lambda g, x: clip(g, x, 0.875) for n in ("asin", "acos", "erfinv", "log1p")},
     **{n: lambda g, x: clip(g, x, 3.0) for n in ("exp", "expm1")},
     # beyond 2^48 ours are NaN, by their documentation
@@ -64,8 +64,7 @@ def _unary(name: str) -> Emitter:
     return emit
 
 
-for _name in ("exp expm1 log log1p sqrt rsqrt sin cos tan asin acos atan tanh sigmoid erf erfinv"
-              " lgamma digamma floor ceil round").split():
+for _name in ["exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos", "atan", "tanh", "sigmoid", "erf", "erfinv", "lgamma", "digamma", "floor", "ceil", "round"]:
     TABLE[_name] = (FLOATS, _unary(_name))
 TABLE["neg"] = ((*NUMBERS, *F8), _unary("neg"))
 TABLE["abs"] = (NUMBERS, _unary("abs"))

@@ -128,6 +128,8 @@ def _update(g: Growing, s: Value) -> Value:
         return g.choose(same)  # type: ignore[no-any-return]
     other = g.choose([v for v in g.vals if v.type == s.type])
     try:
+        if s.ty.rank and g.chance(0.2):  # which is not computed in place
+            other = g.emit("reverse", s, axes=tuple(range(s.ty.rank)))
         return g.emit("add", s, other) if g.chance(0.8) else g.emit("sub", other, s)  # type: ignore[no-any-return]
     except Reject:
         return s

@@ -112,6 +112,34 @@ def dense(g: Growing, t: DType) -> Any:
 
 
 @motif
+def along(g: Growing, t: DType) -> Any:
+    """Products with lanes along k: a matrix times a vector, or a transposed matrix."""
+    m, k = g.choose([g.dims[0], 1, 4, 33]), g.choose([15, 16, 17, 47, 130, 513])
+    x = g.pick(t, (m, k))
+    w = g.pick(t, (k,)) if g.chance(0.5) else g.pick(t, (g.choose([1, 2, 3, 5]), k))
+    return g.do(lambda b: b.dot(x, w, contract=((1,), (w.ty.rank - 1,)), batch=((), ())))
+
+
+@motif
+def served(g: Growing, t: DType) -> Any:
+    """A layer for any number of rows: several variants, chosen when it runs."""
+    rows = [d for d in g.dims if not isinstance(d, int)]
+    if not rows:
+        return dense(g, t)
+    x = g.pick(t, (g.choose(rows), g.choose([16, 65, 300])))
+    w = g.pick(t, (x.ty.shape[1], g.choose([17, 64, 450])))
+    return g.do(lambda b: b.tanh(b.mul(dot(b, x, w), b.const(1 / 16, x))))
+
+
+@motif
+def deep(g: Growing, t: DType) -> Any:
+    """A long sum of products, cut into blocks of k."""
+    k = g.choose([4095, 4096, 4097, 5000])
+    x, w = g.pick(t, (g.choose([1, 3, 13]), k)), g.pick(t, (k, g.choose([1, 9, 16])))
+    return g.do(lambda b: b.mul(dot(b, x, w), b.const(1 / 512, x)))
+
+
+@motif
 def attention(g: Growing, t: DType) -> Any:
     n, d = g.choose([g.dims[0], 5, 16, 33]), g.choose([8, 16, 17])
     if g.count((n, n)) > 20_000:

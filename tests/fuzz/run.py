@@ -15,11 +15,11 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flowc.ir import ops  # noqa: E402
-from flowc.ir.parser import parse_function  # noqa: E402
-from fuzz.campaign import Campaign  # noqa: E402
-from fuzz.execute import check, native  # noqa: E402
-from fuzz.report import table  # noqa: E402
+from flowc.ir import ops
+from flowc.ir.parser import parse_function
+from fuzz.campaign import Campaign
+from fuzz.execute import check, native
+from fuzz.report import table
 
 assert ops
 

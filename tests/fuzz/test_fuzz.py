@@ -10,6 +10,7 @@ import pytest
 
 from flowc.ir import ops
 from flowc.ir.parser import parse_function
+from flowc.ir.printer import print_function
 from fuzz.campaign import Campaign
 from fuzz.execute import check, native
 from fuzz.generate import program
@@ -19,7 +20,6 @@ from fuzz.report import missing, table
 assert ops
 FOUND = {p.stem: p for p in sorted((Path(__file__).parent / "found").glob("*.flow"))}
 SEEDS = 300
-SLICES = 10
 LEAST = 8  # of each pair of op and element type
 GROUPS = {  # of each kind of group and schedule
     "schedule elementwise": 20, "schedule rows": 20, "schedule columns": 20,
@@ -30,8 +30,6 @@ GROUPS = {  # of each kind of group and schedule
     "inlined producer": 20, "view": 20, "state in place": 20, "state copied": 20, "loop": 20,
     "branch": 20, "variants": 20,
 }
-TOTAL = Campaign()
-
 
 @pytest.mark.parametrize("name", FOUND)
 def test_what_once_failed(name: str) -> None:
@@ -49,16 +47,19 @@ def test_what_once_failed(name: str) -> None:
 
 
 def test_a_seed_always_gives_the_same_program() -> None:
-    from flowc.ir.printer import print_function
     for seed in (3, 44):
         one, two = program(seed), program(seed)
         assert print_function(one.function) == print_function(two.function)
         assert all(a.tobytes() == b.tobytes() for a, b in zip(one.args, two.args, strict=True))
 
 
-@pytest.mark.parametrize("part", range(SLICES))
-def test_random_programs(part: int) -> None:
-    TOTAL.failures.clear()
-    for _ in TOTAL.run(range(part, SEEDS, SLICES)):
+def test_random_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    campaign = Campaign(quick=True)
+    for _ in campaign.run(range(SEEDS)):
         pass
-    assert not TOTAL.failures, "\n".join(TOTAL.failures)
+    assert not campaign.failures, "\n".join(campaign.failures)
+    with capsys.disabled():
+        print(f"\n{table(campaign.coverage)}")
+    few = {k: campaign.coverage[k] for k, n in GROUPS.items() if campaign.coverage[k] < n}
+    assert not few, "too few groups and schedules"
+    assert not missing(campaign.coverage, LEAST), "too few of an op and element type"

@@ -28,15 +28,13 @@ Array = Any
 NOISES = 2
 
 MOVES = frozenset(
-    "broadcast reshape transpose reverse slice pad concat dynamic_slice dynamic_update_slice gather"
-    " select cut stop_gradient neg abs max min sort".split()
+    ["broadcast", "reshape", "transpose", "reverse", "slice", "pad", "concat", "dynamic_slice", "dynamic_update_slice", "gather", "select", "cut", "stop_gradient", "neg", "abs", "max", "min", "sort"]
 )
 FIXED = MOVES | frozenset(
-    "add sub mul div sqrt rem sign floor ceil round compare cast bitcast constant iota dim_size"
-    " scatter and or xor not nonzero".split()
+    ["add", "sub", "mul", "div", "sqrt", "rem", "sign", "floor", "ceil", "round", "compare", "cast", "bitcast", "constant", "iota", "dim_size", "scatter", "and", "or", "xor", "not", "nonzero"]
 )
 SELECTING = ("max", "min", "and", "or")  # reductions that round nothing
-DECIDING = frozenset("sign floor ceil round compare bitcast nonzero rem".split())
+DECIDING = frozenset(["sign", "floor", "ceil", "round", "compare", "bitcast", "nonzero", "rem"])
 
 
 @dataclass
@@ -123,7 +121,7 @@ def evaluate(
     whole = [not (isinstance(r.type, TensorType) and r.type.dtype.is_float) for r in instr.results]
     exact = all(v.exact for v in operands) and (
         is_fixed(instr.op) or (all(whole) and not _has_floats(instr)))
-    if exact or all(v.exact for v in operands) and all(whole):
+    if exact or (all(v.exact for v in operands) and all(whole)):
         return [given(a) for a in results]
     twin = wide_function(one)
     exactly = interpreter.run(twin, [v.b for v in vals], env)

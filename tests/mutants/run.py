@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from table import MUTANTS, Mutant  # noqa: E402
+from table import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("compiler", "ir", "backends", "runtime", "tests", "docs", "examples")

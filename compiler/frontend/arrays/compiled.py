@@ -108,7 +108,7 @@ class CompiledFunction:
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         values, signature = self._flatten(args, kwargs)
         mine = self.trace.signature
-        if (signature.arguments, signature.static) != (mine.arguments, mine.static):
+        if signature.form() != mine.form():
             raise InvalidArgumentError(
                 f"{self.trace.title} was compiled for other arguments: lower it again for these"
             )

@@ -35,6 +35,10 @@ class Signature:
     leaves: tuple[LeafSpec, ...]
     static: tuple[tuple[str, Any], ...] = ()
 
+    def form(self) -> Any:
+        """All but the types: which arguments, how nested, with which static values."""
+        return [(n, pytree.plain(s)) for n, s in self.arguments], self.static
+
     def names(self) -> list[str]:
         """A name for each leaf."""
         found = [n for name, s in self.arguments for n in pytree.paths(s, name)]

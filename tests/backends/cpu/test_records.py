@@ -7,22 +7,15 @@ lies between guard pages. Larger functions run on one, two and three threads, wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from flowc.backends.cpu.target import CpuTarget
 from flowc.compiler import driver
 from flowc.compiler.options import Options
-from flowc.compiler.passes.base import Pass
-from flowc.compiler.passes.functionalize import Functionalize
-from flowc.compiler.passes.fuse import Fuse
-from flowc.compiler.passes.lower import Lower
-from flowc.compiler.passes.plan import Plan
-from flowc.compiler.passes.schedule import Schedule
 from flowc.ir import dims, interpreter
 from flowc.ir.core import Function
 from flowc.ir.dtypes import dtype
@@ -30,6 +23,7 @@ from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.form import For
 from flowc.ir.plan import Program, launches
 from flowc.runtime import Context, Executable, ThreadPool
+from fuzz.execute import bare_passes, least_effort
 from guarded_call import call_guarded
 from op_records import RECORDS, Record
 from op_records.record import Case
@@ -41,30 +35,13 @@ PLAIN = Options(opt_level=0)
 NOTHING = Options(opt_level=0, rewrite_limit=0)  # no inlining, groups, updates in place
 
 
-def passes_off() -> list[Pass]:
-    """What no compilation can do without."""
-    fuse = Fuse(cheap=0, nodes=0, rows=False, epilogues=False)
-    return [Functionalize(), Lower(), fuse, Schedule(), Plan(inplace=False, reuse=False)]
-
-
-@contextmanager
-def least_effort() -> Iterator[None]:
-    """LLVM generates code with its own level 0: in half the time."""
-    usual = CpuTarget.machine
-    try:
-        CpuTarget.machine = lambda self, opt=0: usual(self, 0)  # type: ignore[method-assign]
-        yield
-    finally:
-        CpuTarget.machine = usual  # type: ignore[method-assign]
-
-
 def variants(f: Function, every: bool) -> Iterator[tuple[str, Executable]]:
     """f by all passes and, with `every`, by none; the second only where its code differs."""
     whole = driver.compile_program(f, PLAIN)
     yield "all passes", whole.load()
     if not every:
         return
-    bare = driver.compile_program(f, NOTHING, passes=passes_off())
+    bare = driver.compile_program(f, NOTHING, passes=bare_passes())
     if bare.llvm != whole.llvm:
         yield "no passes", bare.load()
 
