@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import errors
-from .abi import ALIGNMENT, BY_CODE, E_CANCELLED, E_CHECK, E_HOST, E_MEMORY
+from .abi import BY_CODE, E_CANCELLED, E_CHECK, E_HOST, E_MEMORY
 from .arrays import Array, Recycler, address, aligned_copy
 from .context import Context
 from .errors import FailedPreconditionError, InvalidArgumentError, format_shape
@@ -229,9 +229,8 @@ class Executable:
 
     @staticmethod
     def _serves(array: Array, shape: tuple[int, ...], others: list[Array]) -> bool:
-        aligned = _is_dense(array) and address(array) % ALIGNMENT == 0
-        return (
-            aligned
+        return (  # compiled code takes addresses that are aligned to an element
+            _is_dense(array)
             and array.shape == shape
             and not any(np.may_share_memory(array, other) for other in others)
         )

@@ -246,6 +246,7 @@ class HostFunction:
     def _segment(self, steps: Sequence[Step]) -> None:
         """Steps as a function of their own, and its call."""
         outer = self.f, self.sizes, self.symbol_values, self.address
+        memory = self.scratch_base, self.stride
         name = f'@"{self.p.name}.steps.{len(self.unit.functions)}"'
         words = ", ".join(f"ptr {w}" for w in SEGMENT_ARGS)
         self.f = Function(
@@ -256,6 +257,7 @@ class HostFunction:
         self.f.emit("ret i32 0")
         self.unit.functions.append(self.f.text())
         self.f, self.sizes, self.symbol_values, self.address = outer
+        self.scratch_base, self.stride = memory
         code, bad = self.f.fresh("c"), self.f.fresh("t")
         self.f.emit(f"{code} = call i32 {name}({words})")
         self.f.emit(f"{bad} = icmp ne i32 {code}, 0")

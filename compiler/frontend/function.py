@@ -13,7 +13,6 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -25,7 +24,7 @@ from .arrays import pytree
 from .arrays.compiled import CompiledFunction, Lowered
 from .arrays.derivatives import value_and_gradients
 from .arrays.specs import Array, LeafSpec, TensorSpec, array_of, pattern_dims, patterns, static
-from .arrays.trace import Signature, Trace
+from .arrays.trace import Fixed, Signature, Trace
 from .dtypes import as_dtype
 from .graph import get_default_graph
 from .tensor import Tensor
@@ -34,13 +33,6 @@ log = logging.getLogger("flowc")
 _MOST_HOT = 8  # compiled entries that a call tries before it looks at its arguments
 _MOST_PLACES = 4096  # combinations of shapes that are remembered
 _Key = tuple[tuple[str, Any], ...]  # (parameter, structure of its arrays or static value)
-
-
-@dataclass(frozen=True)
-class _Fixed:
-    """A static argument's value."""
-
-    value: Any
 
 
 class _Family:
@@ -110,7 +102,8 @@ class Function:
         """A call that is not of the commonest kind."""
         leaves: list[Any] = []
         key = self._take(args, kwargs, leaves)
-        if get_default_graph().array_api or any(isinstance(v, Tensor) for v in leaves):
+        odd = [v for v in leaves if v.__class__ is not np.ndarray]
+        if get_default_graph().array_api or any(isinstance(v, Tensor) for v in odd):
             if out is not None:
                 raise TypeError(f"{self.name}: out= has no meaning inside of a trace")
             return self.fn(*args, **kwargs)
@@ -129,6 +122,7 @@ class Function:
         place = (key, *[(a.dtype, a.shape) for a in arrays])
         found = self._places.get(place)
         if found is None:
+            arrays = [self._array(key, i, a) for i, a in enumerate(arrays)]
             found = self._entry(key, self._specialized(key, arrays), arrays)
             if not found.program.assumed:
                 if len(self._places) >= _MOST_PLACES:
@@ -159,13 +153,13 @@ class Function:
         if not fixed:
             return tuple([(n, pytree.take(v, leaves)) for n, v in bound.items()])
         return tuple([
-            (n, _Fixed(self._hashable(n, v)) if n in fixed else pytree.take(v, leaves))
+            (n, Fixed(self._hashable(n, v), type(v)) if n in fixed else pytree.take(v, leaves))
             for n, v in bound.items()
         ])
 
     def _array(self, key: _Key, index: int, value: Any) -> Array:
         """A leaf as an array; errors name the argument."""
-        names = [n for name, s in key if s.__class__ is not _Fixed for n in pytree.paths(s, name)]
+        names = [n for name, s in key if s.__class__ is not Fixed for n in pytree.paths(s, name)]
         return array_of(value, f"argument {names[index]} of {self.name}")
 
     def _specialized(self, key: _Key, leaves: Sequence[Any]) -> Signature:
@@ -173,8 +167,8 @@ class Function:
         traced, fixed, specs = [], [], []
         values = iter(leaves)
         for name, s in key:
-            if s.__class__ is _Fixed:
-                fixed.append((name, s.value))
+            if s.__class__ is Fixed:
+                fixed.append((name, s))
                 continue
             traced.append((name, s))
             for what, kind in zip(pytree.paths(s, name), pytree.markers(s), strict=True):
@@ -212,7 +206,7 @@ class Function:
 
     def _invoke(self, arguments: dict[str, Any]) -> Any:
         """Call the user's function with values by parameter."""
-        bound = inspect.BoundArguments(self._signature, dict(arguments))  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self._signature, dict(arguments))
         bound.arguments = {p: arguments[p] for p in self.parameters if p in arguments}
         return self.fn(*bound.args, **bound.kwargs)
 
@@ -261,7 +255,7 @@ class Function:
         last = next(reversed(self._families))
         if signature.static != last.static:
             was, now = dict(last.static), dict(signature.static)
-            new = [f"{k}={v!r}" for k, v in now.items() if k not in was or was[k] != v]
+            new = [f"{k}={v.value!r}" for k, v in now.items() if k not in was or was[k] != v]
             return f"new static arguments: {', '.join(new)}"
         if signature.arguments != last.arguments:
             return "another structure of the arguments"

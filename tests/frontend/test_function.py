@@ -288,6 +288,9 @@ def test_static_arguments_are_python_values() -> None:
     assert f(one, 2).tolist() == [3]
     assert f(one, 3).tolist() == [4]
     assert driver.compiles == before + 3
+    g = flowc.function(lambda x, k: x + (1 if k is True else 2), static_argnums=1)
+    assert g(one, True) == 2
+    assert g(one, 1) == 3
     with pytest.raises(TypeError, match="static argument n of f must be hashable"):
         f(one, [3])
     with pytest.raises(ValueError, match="2 parameters"):
@@ -392,7 +395,7 @@ def test_branching_on_an_array() -> None:
 
 def test_iterating_over_a_free_size() -> None:
     with pytest.raises(TypeError, match=r"while_loop.*shapes=") as e:
-        flowc.function(lambda x: [r for r in x])(np.ones(3))
+        flowc.function(lambda x: list(x))(np.ones(3))
     assert line_of(e)
     with pytest.raises(TypeError, match="index") as e:
         flowc.function(lambda x: list(range(x.shape[0])))(np.ones(3))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flowc
-from flowc.compiler import driver, linker
+from flowc.compiler import driver
 from flowc.compiler.cli import main
 from flowc.compiler.options import Options
 
@@ -97,9 +97,6 @@ def test_analyses() -> None:
     assert memory.outputs == 400
     with pytest.raises(flowc.errors.InvalidArgumentError, match=r"no size is called m; .*'n'"):
         compiled.cost_analysis({"m": 1})
-
-
-needs_linker = pytest.mark.skipif(not hasattr(linker, "shared"), reason="no linker")
 
 
 def test_an_exported_function_is_loaded_again(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ f8  f8 f8 c16 c16
 c8  c8 c16 c8 c16
 c16 c16 c16 c16 c16
 """
-ALL = "bool i1 i2 i4 i8 u1 u2 u4 u8 f4 f8 c8 c16".split()  # noqa: SIM905
+ALL = "bool i1 i2 i4 i8 u1 u2 u4 u8 f4 f8 c8 c16".split()
 
 
 def table() -> dict[tuple[str, str], str]:
@@ -164,7 +164,7 @@ def test_indexing() -> None:
     x = np.arange(24, dtype=np.float64).reshape(2, 3, 4)
     f = flowc.function(
         lambda x, i: (x[1], x[..., -1], x[:, 1:, ::2], x[None, 0, ::-1], x.T, x.mT, x[0][i],
-                      x[1][np.array([2, 0])])  # fmt: skip
+                      x[1][np.array([2, 0])])
     )
     i = np.int32([1, 1, 0])
     want = (x[1], x[..., -1], x[:, 1:, ::2], x[None, 0, ::-1], x.T, x.swapaxes(1, 2), x[0][i],

@@ -25,13 +25,14 @@ def acc_dtype(op: str, dt: DType) -> DType:
     return dt
 
 
-def identity(op: str, dt: DType) -> Expr:
-    """The value that a reduction of nothing has."""
+def identity(op: str, dt: DType, of: DType | None = None) -> Expr:
+    """The value that a reduction of nothing has, in dt; `of`: the elements' type, if narrower."""
     value = {
         "sum": 0, "prod": 1, "max": None, "min": None, "and": True, "or": False,
     }[op]
     if op in ("max", "min"):
-        value = dt.min if op == "max" else dt.max
+        of = of or dt
+        value = of.min if op == "max" else of.max
     return ex.const(np.asarray(value), dt)
 
 
@@ -73,9 +74,13 @@ def lanes_loop(
 
 
 def reduce_axes(
-    op: str, axes: Sequence[Expr], body: Expr, lanes: int, use: Callable[[Expr], list[Stmt]]
+    op: str, axes: Sequence[Expr], body: Expr, lanes: int, use: Callable[[Expr], list[Stmt]],
+    of: DType | None = None,
 ) -> list[Stmt]:
-    """Reduce body over the axes, the last one in lanes; `use` gets the result (acc's dtype)."""
+    """Reduce body over the axes, the last one in lanes; `use` gets the result (acc's dtype).
+
+    of: the type whose limits an empty maximum or minimum has, if it is not body's.
+    """
     dt = acc_dtype(op, body.dtype)
     last = axes[-1] if axes else ex.var("r", 1)
     extent = last.attr.extent
@@ -87,5 +92,5 @@ def reduce_axes(
     loops: list[Stmt] = lanes_loop(op, lambda i: ex.substitute(body, {last: i}), extent, acc)
     for v in reversed(axes[:-1]):
         loops = [For(v, ex.index(v.attr.extent), "serial", tuple(loops))]
-    start = fill(acc, identity(op, dt), width)
+    start = fill(acc, identity(op, dt, of or body.dtype), width)
     return [Alloc(acc, (start, *loops, *use(ex.hreduce(op, acc))))]

@@ -88,7 +88,7 @@ def _whole(kernel: Kernel, stages: list[Stage], r: Reduction, target: CpuTarget)
     piece = ex.var("chunk", pieces)
     first = _piece(r, fresh, body, lanes, piece, size, part)
     last = ex.var("r", pieces)
-    combined = reduce_axes(r.op, [last], part[last], lanes, use)
+    combined = reduce_axes(r.op, [last], part[last], lanes, use, r.body.dtype)
     note = "reduction in pieces"
     phases = (Phase((first,)), *_single(kernel, combined).phases)
     return LoopKernel(kernel.name, kernel.inputs, kernel.outputs, (part,), phases, note=note)
@@ -132,7 +132,7 @@ def _run(
     main = For(lane, ex.index(width), "vector", (step(block * width + lane, lane),), width)
     rest = left - whole * width
     return [Alloc(acc, (
-        fill(acc, identity(r.op, dt), width),
+        fill(acc, identity(r.op, dt, body.dtype), width),
         For(block, whole, "serial", (main,)),
         For(tail, rest, "vector", (step(whole * width + tail, tail),), width),
         *use(ex.hreduce(r.op, acc)),
@@ -165,7 +165,7 @@ def _nested(
     for v in reversed(loops[1:-1]):
         out = [For(v, ex.index(v.attr.extent), "serial", tuple(out))]
     out = [For(loops[0], left, "serial", tuple(out))]
-    return [Alloc(acc, (fill(acc, identity(r.op, acc.dtype), width), *out,
+    return [Alloc(acc, (fill(acc, identity(r.op, acc.dtype, body.dtype), width), *out,
                         *use(ex.hreduce(r.op, acc))))]
 
 
@@ -276,7 +276,7 @@ class _Columns:
         last = {self.last: start + out_lane}
         kept = substitute_stmts(use(acc[out_lane]), last)
         return [Alloc(acc, (
-            fill(acc, identity(self.r.op, self.dt), width), *stmts,
+            fill(acc, identity(self.r.op, self.dt, self.r.body.dtype), width), *stmts,
             For(out_lane, count, "vector", kept, width),
         ))]
 

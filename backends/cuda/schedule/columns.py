@@ -122,7 +122,7 @@ def _column_pieces(
             stmts = [For(v, ex.index(v.attr.extent), "serial", tuple(stmts))]
         left = ex.imin(ex.index(rows), ex.index(outer.attr.extent) - piece * rows)
         loop = For(n, left, "serial", tuple(stmts))
-        first = Store(acc, zero, identity(op, acc.dtype))
+        first = Store(acc, zero, identity(op, acc.dtype, body.dtype))
         return [Alloc(acc, (first, loop, Store(part, (piece, *at), acc[zero])))]
 
     return flat_phase(dims.product(part.shape), point)

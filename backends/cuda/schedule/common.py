@@ -68,7 +68,7 @@ def serial_reduce(value: Expr, use: Callable[[Expr], list[Stmt]]) -> list[Stmt]:
     for v in reversed(tuple(fresh.values())):
         loops = [For(v, ex.index(v.attr.extent), "serial", tuple(loops))]
     rest = ex.substitute(value, {found: ex.cast(acc[zero], found.dtype)})
-    first = Store(acc, zero, identity(op, acc.dtype))
+    first = Store(acc, zero, identity(op, acc.dtype, body.dtype))
     return [Alloc(acc, (first, *loops, *serial_reduce(rest, use)))]
 
 
@@ -152,7 +152,8 @@ class Rows:
         """
         probe = body(ex.var("row"), ex.var("r"), ex.var("i"))
         dt = acc_dtype(op, probe.dtype)
-        part = self._part(dt.name, identity(op, dt))
+        start = identity(op, dt, probe.dtype)
+        part = self._part(dt.name, start)
         zero = (ex.index(0),)
 
         def sweep(row: Expr, r: Expr, lane: Expr) -> list[Stmt]:
@@ -165,8 +166,8 @@ class Rows:
                 return stmts if limit is None else [If(i < ex.index(limit(row)), tuple(stmts))]
 
             loop = strided(count, lane, self.lanes, one)
-            start, keep = Store(acc, zero, identity(op, dt)), Store(part, (r, lane), acc[zero])
-            return [Alloc(acc, (start, *loop, keep))]
+            keep = Store(part, (r, lane), acc[zero])
+            return [Alloc(acc, (Store(acc, zero, start), *loop, keep))]
 
         self.step(sweep)
         half = self.lanes // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ..ops.creation import zeros_like
@@ -35,7 +36,7 @@ def value_and_gradients(
     inputs = list(args)
     for i in dict.fromkeys(chosen):
         # a reading of its own: what else uses the argument is no part of the derivative
-        inputs[i] = pytree.map_leaves(lambda v, i=i: _source(v, name, i), args[i])
+        inputs[i] = pytree.map_leaves(partial(_source, name, i), args[i])
     value = fn(*inputs, **kwargs)
     aux = None
     if has_aux:
@@ -45,7 +46,7 @@ def value_and_gradients(
     return y, aux, found[0] if isinstance(argnums, int) else tuple(found)
 
 
-def _source(value: Any, name: str, index: int) -> Tensor:
+def _source(name: str, index: int, value: Any) -> Tensor:
     t = strong(value)
     if not (t.dtype.is_floating or t.dtype.is_complex):
         raise TypeError(

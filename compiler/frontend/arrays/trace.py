@@ -25,6 +25,14 @@ from .traced import TraceGraph, declared_dims
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """A static argument: its value, and its type since 1 == True."""
+
+    value: Any
+    kind: type
+
+
+@dataclass(frozen=True)
 class Signature:
     """What a trace is made for: the structure of the arguments, their types, the static values.
 
@@ -33,7 +41,7 @@ class Signature:
 
     arguments: tuple[tuple[str, Any], ...]
     leaves: tuple[LeafSpec, ...]
-    static: tuple[tuple[str, Any], ...] = ()
+    static: tuple[tuple[str, Fixed], ...] = ()
 
     def form(self) -> Any:
         """All but the types: which arguments, how nested, with which static values."""
@@ -59,7 +67,8 @@ class Trace:
             ]
             leaves = iter(self.feeds)
             values = {n: pytree.build(s, leaves) for n, s in signature.arguments}
-            results, self.structure = pytree.flatten(call({**values, **dict(signature.static)}))
+            values |= {n: s.value for n, s in signature.static}
+            results, self.structure = pytree.flatten(call(values))
             self.fetches = [self._result(r) for r in results]
         self.output_names = self._output_names()
 
@@ -74,19 +83,20 @@ class Trace:
         return tensor
 
     def _result(self, value: Any) -> Tensor:
+        """A result of the user's function as a tensor of the graph."""
         if isinstance(value, Operation):
             raise TypeError(f"{self.title} returned an operation: a function returns arrays")
         if isinstance(value, (str, bytes)) or callable(value):
             raise TypeError(
-                f"{self.title} returned a {type(value).__name__}: a function returns arrays, numbers"
-                " and lists, tuples and dicts of these"
+                f"{self.title} returned a {type(value).__name__}: a function returns arrays, "
+                "numbers, and lists, tuples and dicts of these"
             )
         if not isinstance(value, Tensor):
             value = constant(np.asarray(value))
-        value = self.graph.capture(value)
-        if value.dtype is dt.string:
+        tensor: Tensor = self.graph.capture(value)
+        if tensor.dtype is dt.string:
             raise TypeError(f"{self.title} returned strings, which have no compiled form")
-        return value
+        return tensor
 
     def _output_names(self) -> list[str]:
         return [pytree.rename(n) for n in pytree.paths(self.structure, "result")]
