@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: help demo test lint types bench mutants clean
+.PHONY: help demo test lint types large bench mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test     run every test (ARGS='-k name' selects, WORKERS=$(WORKERS) processes)"
 	@echo "make lint     ruff"
 	@echo "make types    mypy --strict"
+	@echo "make large    graphs of 50,000 operations: time and memory, printed"
 	@echo "make bench    the benchmarks, printed"
 	@echo "make mutants  break passes and code generators on purpose; the tests must notice"
 	@echo "make clean    remove .venv and everything that was built"
@@ -29,6 +30,9 @@ lint: .venv/test.stamp
 types: .venv/test.stamp
 	$(BIN)/python tests/typing/link.py --check
 	$(BIN)/python -m mypy
+
+large: .venv/test.stamp
+	$(BIN)/python -m pytest tests/large --large -s $(ARGS)
 
 bench: .venv/demo.stamp
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

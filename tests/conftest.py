@@ -13,6 +13,7 @@ settings.load_profile("flowc")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bless", action="store_true",
                      help="rewrite what file tests and documents expect")
+    parser.addoption("--large", action="store_true", help="graphs of 50,000 operations too")
 
 
 @pytest.fixture

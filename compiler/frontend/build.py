@@ -10,7 +10,7 @@ from flowc.ir import dims
 from flowc.ir.autodiff import live as depended
 from flowc.ir.builder import Builder
 from flowc.ir.core import Function, Guard, Instr, IRError, Op, Param, Value
-from flowc.ir.dims import Shape
+from flowc.ir.dims import Dim, Shape
 from flowc.ir.dtypes import u64
 from flowc.ir.types import TensorType, tensor
 
@@ -184,6 +184,13 @@ class Build(Expansion):
 
     def variable(self, node: Operation) -> Value:
         return self.read(node)
+
+    def agree(self, a: Dim, c: Dim, message: str) -> Dim:
+        """Assume that two sizes are equal; what fails at a run then names the operation."""
+        try:
+            return self.b.agree(a, c, f"{message} in op {self.b.source}")
+        except IRError:
+            raise self.fail(message) from None
 
     def entered(self, op: Operation, type: TensorType) -> Value:
         """The state parameter of a variable or random op."""

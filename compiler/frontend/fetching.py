@@ -124,7 +124,11 @@ def convert(tensor: Tensor, value: Any) -> Any:
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             value = np.from_dlpack(value)
+        if np.iscomplexobj(value) and dtype.np.kind != "c":
+            raise TypeError("complex numbers have an imaginary part")
         return np.asarray(value, dtype=dtype.np)
+    except OverflowError as e:
+        raise TypeError(f"Cannot feed Tensor {tensor.name!r} of dtype {dtype.name}: {e}") from None
     except (ValueError, TypeError) as e:
         raise type(e)(f"Cannot feed Tensor {tensor.name!r} of dtype {dtype.name}: {e}") from None
 

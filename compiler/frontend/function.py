@@ -20,7 +20,7 @@ import numpy as np
 
 from flowc.compiler.options import Options
 
-from .arrays import pytree
+from .arrays import api, pytree
 from .arrays.compiled import CompiledFunction, Lowered
 from .arrays.derivatives import value_and_gradients
 from .arrays.specs import Array, LeafSpec, TensorSpec, array_of, pattern_dims, patterns, static
@@ -349,4 +349,4 @@ def _derived(
     return Function(derived, names, None, options)
 
 
-__all__ = ["Function", "TensorSpec", "function", "grad", "static", "value_and_grad"]
+__all__ = ["Function", "TensorSpec", "api", "function", "grad", "static", "value_and_grad"]

@@ -115,6 +115,8 @@ class BaseSession:
         try:
             call = self._calls[_key(fetches, feed_dict)]
         except (KeyError, TypeError):
+            call = None
+        if call is None:  # out of the handler: an error is no consequence of the lookup's
             return self._run_new(fetches, feed_dict or {})
         values = feed_dict.values() if feed_dict else ()
         try:

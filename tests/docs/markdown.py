@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-_FENCE = re.compile(r"^```(\w+)[ ]?(.*)\n(.*?)^```\n", re.M | re.S)
+_FENCE = re.compile(r"^```(\w+)[ ]?([^\n]*)\n(.*?)^```\n", re.M | re.S)
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.S)
 _FILE = re.compile(r"^(?:#|//|;) ([\w./]+\.(?:py|flow|c))\n")
 
@@ -46,7 +46,7 @@ def with_parts(text: str, made: dict[str, str]) -> str:
 
 def links(text: str) -> list[str]:
     """The targets of links to files."""
-    found = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", text)
+    found = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", _FENCE.sub("", text))
     return [t for t in found if "://" not in t]
 
 

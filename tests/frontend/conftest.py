@@ -1,6 +1,6 @@
-"""Programs run on the interpreter: these tests are about the frontend.
+"""Programs run as users run them: compiled (LLVM's passes off, which keeps the tests quick).
 
-A module that says `NATIVE = True` runs compiled code.
+A module that says `INTERPRETED = True` is about graphs alone and runs on the interpreter.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from frontend.interpreted import Interpreted
 
 
 @pytest.fixture(autouse=True)
-def _interpreted(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[None]:
-    if not getattr(request.module, "NATIVE", False):
+def _fresh(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    monkeypatch.setenv("FLOWC_OPT_LEVEL", "0")
+    if getattr(request.module, "INTERPRETED", False):
         monkeypatch.setattr(backend.Backend, "compile", Interpreted)
     tf.reset_default_graph()
     yield

@@ -10,7 +10,6 @@ import pytest
 
 import flowc as tf
 
-NATIVE = True
 STEPS = (0, 1, 7, 10, 25, 40)
 
 SCHEDULES: dict[str, tuple[Callable[[Any], Any], Callable[[int], float]]] = {

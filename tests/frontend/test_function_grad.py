@@ -15,7 +15,7 @@ RNG = np.random.default_rng(3)
 
 
 @pytest.fixture(autouse=True)
-def _interpreted() -> None:
+def _fresh() -> None:
     """These tests are of compiled code."""
 
 

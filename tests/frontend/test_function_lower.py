@@ -17,7 +17,7 @@ Out = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def _interpreted() -> None:
+def _fresh() -> None:
     """These tests are of compiled code."""
 
 

@@ -52,7 +52,7 @@ def table() -> dict[tuple[str, str], str]:
 
 
 @pytest.fixture(autouse=True)
-def _interpreted() -> None:
+def _fresh() -> None:
     """These tests are of compiled code."""
 
 

@@ -15,7 +15,6 @@ import safetensors.numpy
 
 import flowc as tf
 
-NATIVE = True
 
 
 def model() -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -126,10 +127,11 @@ def native(
         exe = made.load()
         state = [n for n, info in enumerate(f.infos) if info.kind == "state"]
 
+        sides = itertools.cycle((False, True))
+
         def run(args: Sequence[Array]) -> list[Array]:
             inputs = [a for n, a in enumerate(args) if n not in state]
-            outs, after = call_guarded(exe, inputs, [args[n] for n in state],
-                                       front=len(args) % 2 == 0)
+            outs, after = call_guarded(exe, inputs, [args[n] for n in state], front=next(sides))
             return _results(f, outs, after)
         return run
     return compile_it

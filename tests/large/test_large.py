@@ -47,5 +47,7 @@ def test_five_thousand_operations(shape: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
-def test_fifty_thousand_operations(shape: str) -> None:
+def test_fifty_thousand_operations(shape: str, request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("--large"):
+        pytest.skip("minutes in sum: `make large` runs it")
     check(measure(shape, 50_000), 50_000, SECONDS)

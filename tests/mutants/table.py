@@ -62,14 +62,16 @@ MUTANTS = (
     Mutant(f"{P}/functionalize.py", "self.now[op.var] = operands[0]", "pass",
            "reads after a write see the old value", STATE),
     # ---- fusion
-    Mutant(f"{P}/fuse.py", "return same and self.ctx.allow(\"group\")",
-           "return s.out.shape == g.first.out.shape and self.ctx.allow(\"group\")",
-           "a kernel reads what it has not computed yet", motifs("cheap or several")),
+    Mutant(f"{P}/fuse.py", 'if g.kind in ("contract", "columns"):\n            same = '
+           "s.out.shape == g.first.out.shape and all(is_identity(e, s.axes) for e in local)",
+           'if g.kind in ("contract", "columns"):\n            same = '
+           "s.out.shape == g.first.out.shape", "an epilogue reads what is not computed yet",
+           (*FOUND[:1], "-k", "once_failed and row")),
     Mutant(f"{P}/fuse.py", "return ex.select(pred, _guard(value, pred), ex.const(0, value.dtype))",
            "return value", "an inlined formula reads outside of its buffer",
            (*FOUND[:1], "-k", "once_failed and padded")),
-    Mutant(f"{P}/fuse.py", "if any(v in ex.walk(i) for i in idx[rank:] for v in s.axes[:rank]):",
-           "if False:", "a row's stage reads other places of the row than it says",
+    Mutant(f"{P}/fuse.py", "if pred is not None or idx[:rank] != s.axes[:rank]:",
+           "if pred is not None:", "a stage reads another row than the one that is computed",
            (*FOUND[:1], "-k", "once_failed and row")),
     Mutant(f"{P}/fuse.py", "or isinstance(s, Proc)  # it writes all of its results, read or not",
            "", "an unread result of a sort has no memory", FOUND),
@@ -112,7 +114,7 @@ MUTANTS = (
     Mutant(f"{C}/contract/blocked.py",
            "left = ex.imin(K_BLOCK, ex.index(extent) - kb * K_BLOCK)", "left = ex.index(K_BLOCK)",
            "the last block of k runs past the end", CONTRACTS),
-    Mutant(f"{C}/contract/pack.py", "k, ex.mod(lane, t.nr))]", "k, ex.mod(lane, t.w))]",
+    Mutant(f"{C}/contract/pack.py", "*k, ex.mod(lane, t.nr))", "*k, ex.mod(lane, t.w))",
            "panels are read by the vector, not by the tile", CONTRACTS),
     # ---- LLVM
     Mutant(f"{L}/statements.py", "str(i < rest).lower()", "str(i <= rest).lower()",

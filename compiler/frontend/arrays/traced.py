@@ -16,7 +16,8 @@ from ..graph import Graph, get_default_graph
 from ..ops.binary import binary
 from ..ops.binary import equal as _equal
 from ..ops.binary import not_equal as _not_equal
-from ..ops.selecting import gather
+from ..ops.convert import convert
+from ..ops.selecting import gather, where
 from ..ops.shape import matrix_transpose, reshape, transpose
 from ..ops.shape import shape as shape_of
 from ..ops.unary import cast
@@ -121,11 +122,19 @@ class TracedTensor(Tensor):
         return OPERATORS["namespace"](api_version)
 
     def __getitem__(self, key: Any) -> Tensor:
+        if isinstance(key, list):
+            key = np.asarray(key)
         if isinstance(key, np.ndarray) and key.ndim and key.dtype.kind in "iu":
-            return gather(self, key)
+            return gather(self, self._wrapped(key) if (key < 0).any() else key)
         if isinstance(key, Tensor) and key.dtype.is_integer and key.ndim:
-            return gather(self, key)
+            return gather(self, key if key.dtype.is_unsigned else self._wrapped(key))
         return super().__getitem__(key)
+
+    def _wrapped(self, index: Any) -> Tensor:
+        """Indices of axis 0 with negative ones counted from its end."""
+        i = convert(index)
+        n = cast(self.shape[0], i.dtype)
+        return where(i < 0, i + n, i)
 
     def __eq__(self, other: object) -> Any:
         if get_default_graph().root is not self.graph.root:

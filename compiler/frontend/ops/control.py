@@ -103,7 +103,7 @@ def cond(
             raise TypeError("pred must be a bool tensor")
         branches = [Branch(graph, f"branch_{i}", f) for i, f in enumerate((first, second))]
         _check_same(*branches)
-        state = _state(branches)
+        state = state_of(branches)
         captures = list(dict.fromkeys(s for b in branches for s in b.graph.sources()))
         refs = [k.outputs[0] for k in state if not _is_step(k)]
         op = graph.create_op(
@@ -124,7 +124,8 @@ def _is_step(key: Operation) -> bool:
     return "key0" in key.attrs
 
 
-def _state(branches: Sequence[Branch]) -> dict[Operation, bool]:
+def state_of(branches: Sequence[Branch]) -> dict[Operation, bool]:
+    """The state that parts use → whether one of them writes it."""
     out: dict[Operation, bool] = {}
     for b in branches:
         for key, written in state_used(b.graph, b.roots).items():
@@ -185,7 +186,7 @@ def _traced(
     x: Expansion, node: Operation, branch: Branch, captures: list[Tensor], keys: list[Operation],
     operands: list[Value],
 ) -> SubExpansion:  # fmt: skip
-    part = SubExpansion(x, _symbol(branch.graph.name_stack))
+    part = SubExpansion(x, part_name(branch))
     inside = {t.op.attrs["source"]: t for t in branch.graph.stand_ins()}
     stand_ins = [inside.get(c, c) for c in captures]
     part.bind(stand_ins, operands[: len(captures)])
@@ -194,8 +195,9 @@ def _traced(
     return part
 
 
-def _symbol(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)
+def part_name(part: Branch) -> str:
+    """A name for the function that a part becomes."""
+    return "".join(c if c.isalnum() else "_" for c in part.graph.name_stack)
 
 
 def _unified(
@@ -289,7 +291,7 @@ def _loop(
     round_ = _LoopPart(graph, "body", lambda part: call(body, part))
     _check_loop(start, test, round_)
     parts = [test, round_]
-    state = _state(parts)
+    state = state_of(parts)
     captures = list(dict.fromkeys(s for b in parts for s in b.graph.sources()))
     refs = [k.outputs[0] for k in state if not _is_step(k)]
     limit = None if most is None else int(most)
@@ -360,7 +362,7 @@ def _while(x: Any, node: Operation) -> Any:
     invariant = [*(x.value(t) for t in captures), *current(x, fixed)]
     test, round_ = node.attrs["parts"]
     made = [_round(x, p, captures, written, fixed, carried, invariant) for p in (test, round_)]
-    outputs = _steady(x, round_, made[1], carried[:n])
+    outputs = steady(x, round_.outputs, made[1], carried[:n])
     if [v.type for v in carried] != [p.type for p in made[1].b.params[: len(carried)]]:
         raise x.fail("the loop's variables change their shapes")
     first = made[0].function([made[0].b.reshape(made[0].value(test.outputs[0]), shape=())])
@@ -379,7 +381,7 @@ def _round(
     fixed: list[Operation], carried: list[Value], invariant: list[Value],
 ) -> SubExpansion:  # fmt: skip
     """The condition or the body as a function of carried values, then invariants."""
-    sub = SubExpansion(x, _symbol(part.graph.name_stack))
+    sub = SubExpansion(x, part_name(part))
     loop_vars: list[Tensor] = part.graph.loop_vars
     n = len(loop_vars)
     for t, v in zip(loop_vars, carried[:n], strict=True):
@@ -393,10 +395,12 @@ def _round(
     return sub
 
 
-def _steady(x: Expansion, part: Branch, sub: SubExpansion, carried: list[Value]) -> list[Value]:
+def steady(
+    x: Expansion, outputs: Sequence[Tensor], sub: SubExpansion, carried: Sequence[Value]
+) -> list[Value]:
     """The body's outputs with the shapes of the carried values."""
     out = []
-    for t, c in zip(part.outputs, carried, strict=True):
+    for t, c in zip(outputs, carried, strict=True):
         v = sub.value(t)
         text = f"a loop's variable is {c.type} before and {v.type} after a round"
         if v.ty.rank != c.ty.rank:
