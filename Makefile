@@ -13,6 +13,7 @@ help:
 	@echo "make test     run every test (ARGS='-k name' selects, WORKERS=$(WORKERS) processes)"
 	@echo "make lint     ruff"
 	@echo "make types    mypy --strict"
+	@echo "make bless    bring generated parts of the documents and file tests up to date"
 	@echo "make large    graphs of 50,000 operations: time and memory, printed"
 	@echo "make bench    the benchmarks, printed"
 	@echo "make mutants  break passes and code generators on purpose; the tests must notice"
@@ -22,7 +23,7 @@ demo: .venv/demo.stamp
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: .venv/test.stamp
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: .venv/test.stamp
 	$(BIN)/python -m ruff check .
@@ -34,8 +35,12 @@ types: .venv/test.stamp
 large: .venv/test.stamp
 	$(BIN)/python -m pytest tests/large --large -s $(ARGS)
 
+bless: .venv/test.stamp
+	$(BIN)/python tests/typing/link.py
+	$(BIN)/python -m pytest -q --bless tests/docs tests/ir/test_docs.py tests/flow $(ARGS)
+
 bench: .venv/demo.stamp
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 mutants: .venv/test.stamp
 	$(BIN)/python tests/mutants/run.py $(ARGS)

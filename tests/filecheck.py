@@ -27,14 +27,13 @@ from flowc.compiler.pipeline import default_pipeline, run_passes
 from flowc.ir import interpreter, verifier
 from flowc.ir.core import Function, IRError
 from flowc.ir.datatext import DataScanner, literal_text
-from flowc.ir.kernel.form import Kernel, LoopKernel
 from flowc.ir.kernel.interp import run_kernel
 from flowc.ir.kernel.parse import parse_kernels
 from flowc.ir.kernel.text import print_kernel
 from flowc.ir.kernel.verify import verify_kernel
 from flowc.ir.literal import Literal
 from flowc.ir.parser import parse_module
-from flowc.ir.plan import launches
+from flowc.ir.plan_text import print_program
 from flowc.ir.printer import print_function, print_module
 
 _DIRECTIVE = re.compile(r"^;\s*(RUN|ARG|CHECK|CHECK-NEXT|CHECK-NOT):\s?(.*)$")
@@ -157,7 +156,8 @@ def _opt(t: FileTest, options: list[str]) -> str:
             raise ValueError(f"{t.path.name}: no option {option!r}")
     m = t.programs()
     verifier.verify(m)
-    ctx = Context(backend_for(Options()), Options(), limit=limit)
+    fixed = Options(cpu="x86-64-v3")  # the same schedules on every machine
+    ctx = Context(backend_for(fixed), fixed, limit=limit)
     unit = run_passes(Unit(dict(m.functions)), ctx, passes)
     return "\n".join(map(_text, unit.items.values()))
 
@@ -165,10 +165,7 @@ def _opt(t: FileTest, options: list[str]) -> str:
 def _text(item: Any) -> str:
     if isinstance(item, Function):
         return print_function(item)
-    kernels: list[Kernel | LoopKernel] = []
-    for launch in launches(item.steps):
-        kernels += [v.kernel for v in launch.variants] or [launch.kernel]
-    return "\n".join(map(print_kernel, kernels))
+    return print_program(item)
 
 
 COMMANDS: dict[str, Callable[[FileTest, list[str]], str]] = {

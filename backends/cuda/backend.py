@@ -17,8 +17,10 @@ from flowc.runtime.abi import ABI_VERSION
 from flowc.runtime.errors import InternalError
 
 from ..cpu import codegen
+from ..cpu.host import large_constants
 from ..cpu.target import CpuTarget
 from ..cpu.target import host as host_target
+from ..llvm.data import fill, shared
 from ..llvm.emit import Unit
 from . import emulator_ir, ptx
 from .host import device_text, program_text
@@ -51,16 +53,17 @@ class CudaEmuBackend:
 
     def stages(self, program: Program, unit: Unit) -> dict[str, Callable[[Any], Any]]:
         """``ll``: host and device module; ``ptx``, ``cubin``: the device's; ``o``: an object that
-        emulates it."""
+        emulates it, ``jit`` one for this process."""
         return {
             "ll": lambda _: program_text(program, unit, self.device),
             "ptx": lambda ll: ptx.compile_ptx(device_text(ll), self.device).text,
             "cubin": lambda ll: ptx.assemble(ptx.compile_ptx(device_text(ll), self.device)).image,
-            "o": self._object,
+            "o": lambda ll: self._object(program, ll),
+            "jit": lambda ll: self._object(program, shared(ll)),
         }
 
-    def _object(self, ll: str) -> bytes:
-        """Host module and emulated device module, linked."""
+    def _object(self, program: Program, ll: str) -> bytes:
+        """Host module and emulated device module, linked, with the program's large constants."""
         device = device_text(ll)
         emulated = host_text(device, self.target.triple, False)
         if not emulated.startswith(f"; emulates sha256:{digest(device)}\n"):
@@ -75,7 +78,7 @@ class CudaEmuBackend:
         module.link_in(other)
         codegen.optimize(module, machine, self.opt_level)
         out: bytes = machine.emit_object(module)
-        return out
+        return fill(out, large_constants(program, self.target.triple))
 
     def fingerprint(self) -> str:
         """Targets, versions, ABI and optimization level, as a hash."""

@@ -35,12 +35,12 @@ def passes() -> str:
 
 
 def pass_options() -> str:
-    """Every registered pass with its options and the first line of its docstring."""
+    """Every registered pass with its options and the first sentence of its docstring."""
     rows = []
     for name, cls in sorted(PASSES.items()):
         given = ", ".join(f"{f.name}={str(f.default).lower()}" for f in fields(cls))
         text = f"`{name}{{{given}}}`" if given else f"`{name}`"
-        rows.append(f"| {text} | {_first_line(cls)} |")
+        rows.append(f"| {text} | {_first_sentence(cls)} |")
     return "\n".join(["| pass | what it does |", "|---|---|", *rows])
 
 
@@ -105,8 +105,9 @@ def folders() -> str:
     return "\n".join(["| folder | |", "|---|---|", *rows])
 
 
-def _first_line(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").splitlines()[0]
+def _first_sentence(cls: type) -> str:
+    text = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split()).replace("``", "`")
+    return text.split(". ")[0].rstrip(".:;") + "."
 
 
 def _file(cls: type) -> str:
