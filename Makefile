@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: help demo test lint types large bench mutants clean
+.PHONY: help demo test lint types large bless bench mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -13,7 +13,7 @@ help:
 	@echo "make test     run every test (ARGS='-k name' selects, WORKERS=$(WORKERS) processes)"
 	@echo "make lint     ruff"
 	@echo "make types    mypy --strict"
-	@echo "make bless    bring generated parts of the documents and file tests up to date"
+	@echo "make bless    bring package list, generated documents, file tests up to date"
 	@echo "make large    graphs of 50,000 operations: time and memory, printed"
 	@echo "make bench    the benchmarks, printed"
 	@echo "make mutants  break passes and code generators on purpose; the tests must notice"
@@ -36,7 +36,7 @@ large: .venv/test.stamp
 	$(BIN)/python -m pytest tests/large --large -s $(ARGS)
 
 bless: .venv/test.stamp
-	$(BIN)/python tests/typing/link.py
+	$(BIN)/python tests/house/tidy.py
 	$(BIN)/python -m pytest -q --bless tests/docs tests/ir/test_docs.py tests/flow $(ARGS)
 
 bench: .venv/demo.stamp

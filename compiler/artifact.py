@@ -235,7 +235,7 @@ def records(image: bytes) -> list[Record]:
     """The manifests in an ELF file. Raises DataLossError for a broken file or record."""
     found = []
     for section in elf.parse(image).sections:
-        if section.name != SECTION:
+        if section.name != SECTION or section.kind == elf.NOBITS:
             continue
         at, end = section.offset, section.offset + section.size
         while at + HEAD.size <= end:

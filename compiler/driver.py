@@ -38,6 +38,7 @@ from flowc.runtime import (
 from flowc.runtime.abi import ABI_VERSION
 
 from . import analysis
+from .hostcalls import host_functions
 from .options import Options
 from .passes.base import Context as PassContext
 from .passes.base import Pass, Unit
@@ -118,8 +119,11 @@ class Compiled:
         self, state: Sequence[np.ndarray[Any, Any]] = (), pool: ThreadPool | None = None,
         calls: Sequence[Any] = (),
     ) -> FastCall:
-        """A call object over these state arrays, which it updates in place."""
-        ctx = Context(pool, host_calls=tuple(calls))
+        """A call object over these state arrays, which it updates in place.
+
+        calls: what its host calls call, by default what the ops say (`hostcalls`).
+        """
+        ctx = Context(pool, host_calls=tuple(calls or host_functions(self.program)))
         return FastCall(self.executable, list(state), ctx)
 
 

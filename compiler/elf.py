@@ -9,7 +9,7 @@ from flowc.runtime.errors import DataLossError
 
 MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 RELOCATABLE, EXECUTABLE, SHARED = 1, 2, 3
-_NOBITS = 8
+NOBITS = 8
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def parse(image: bytes) -> Elf:
         raise DataLossError("not a little-endian ELF file")
     try:
         return _parse(image, image[4] == 2)
-    except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise DataLossError(f"a broken ELF file: {error}") from None
 
 
@@ -67,7 +67,7 @@ def _parse(image: bytes, wide: bool) -> Elf:
             "<IIQQQQ" if wide else "<IIIIII", image, header[2] + i * s_size
         )
         name, section_type, _, _, offset, size = fields
-        _need(section_type == _NOBITS or offset + size <= len(image), f"section {i}")
+        _need(section_type == NOBITS or offset + size <= len(image), f"section {i}")
         raw.append((name, section_type, offset, size))
     _need(s_names < len(raw), "the table of section names")
     at, length = raw[s_names][2:]

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .abi import ABI_VERSION, ALIGNMENT, ContextStruct
+from .abi import ABI_VERSION, ALIGNMENT, E_HOST, ContextStruct
 from .arrays import Array, address, block
 from .errors import InvalidArgumentError
 from .host_ir import SLOTS
@@ -156,7 +156,7 @@ class Context:
             return int(self.host_calls[index](buffers, dims) or 0)
         except BaseException as error:  # carried over the native frames
             self.host_error = error
-            return 1
+            return E_HOST
 
 
 def _free_slots(library: Native, struct: RunContextStruct) -> None:

@@ -12,7 +12,7 @@ from . import errors
 from .abi import BY_CODE, E_CANCELLED, E_CHECK, E_HOST, E_MEMORY
 from .arrays import Array, Recycler, address, aligned_copy
 from .context import Context
-from .errors import FailedPreconditionError, InvalidArgumentError, format_shape
+from .errors import FailedPreconditionError, FlowcError, InvalidArgumentError, format_shape
 from .host_ir import RETRY
 from .jit import Library
 from .manifest import Manifest, OpRecord, TensorSpec, same_static
@@ -111,7 +111,7 @@ class Executable:
     ) -> NoReturn:
         """Raise what a failed run reported, with the op's name and line."""
         known = BY_CODE.get(code)
-        if cause is not None and not isinstance(cause, Exception):
+        if isinstance(cause, FlowcError) or not isinstance(cause, Exception | None):
             raise cause
         record = (self.manifest.ops or {}).get(op) or OpRecord(op, "")
         values = {f"d{i}": value for i, value in enumerate(detail)}

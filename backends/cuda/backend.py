@@ -86,4 +86,3 @@ class CudaEmuBackend:
         parts = (self.name, t.triple, t.cpu, t.features, self.device, llvmlite.__version__,
                  llvm.llvm_version_info, ABI_VERSION, self.opt_level)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-

@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from types import MethodType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -27,11 +27,13 @@ from .arrays.specs import Array, LeafSpec, TensorSpec, array_of, pattern_dims, p
 from .arrays.trace import Fixed, Signature, Trace
 from .dtypes import as_dtype
 from .graph import get_default_graph
+from .ops.convert import convert
 from .tensor import Tensor
 
 log = logging.getLogger("flowc")
 _MOST_HOT = 8  # compiled entries that a call tries before it looks at its arguments
 _MOST_PLACES = 4096  # combinations of shapes that are remembered
+_MISS = object()
 _Key = tuple[tuple[str, Any], ...]  # (parameter, structure of its arrays or static value)
 
 
@@ -63,10 +65,13 @@ class Function:
         self._simple = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
         self._needed = {p.name for p in parameters if p.default is p.empty}
         self._required = len(self._needed)
+        if "out" in self._kinds:
+            raise ValueError(f"{self.name} has a parameter out: the compiled function takes out=")
         unknown = set(static_names) - set(self.parameters)
         if unknown:
             raise ValueError(f"{self.name} has no parameter {', '.join(sorted(unknown))}")
         self.static_names = frozenset(static_names)
+        self.shapes = shapes
         self._patterns = patterns(shapes, self.parameters)
         self._families: dict[Signature, _Family] = {}
         self._hot: tuple[tuple[Any, CompiledFunction], ...] = ()
@@ -81,15 +86,9 @@ class Function:
         no array, InvalidArgumentError for sizes that do not fit.
         """
         if out is None and not kwargs:
-            for native, entry in self._hot:
-                try:
-                    got = native(*args)
-                except KeyboardInterrupt as interrupt:
-                    raise entry.fast.executable.interrupted(entry.fast.ctx, interrupt) from None
-                if got.__class__ is list:
-                    return got[0] if entry._single else entry.trace.rebuild(got)
-                if got is not None:
-                    entry.fast._raise(got)
+            got = _attempt(self._hot, args)
+            if got is not _MISS:
+                return got
         return self._call(args, kwargs, out)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -106,19 +105,16 @@ class Function:
         if get_default_graph().array_api or any(isinstance(v, Tensor) for v in odd):
             if out is not None:
                 raise TypeError(f"{self.name}: out= has no meaning inside of a trace")
-            return self.fn(*args, **kwargs)
+            return self._inlined(args, kwargs)
         arrays = [
             v if v.__class__ is np.ndarray else np.asarray(v) if v.__class__ in pytree.NUMBERS
             else self._array(key, i, v)
             for i, v in enumerate(leaves)
         ]  # fmt: skip
         if out is None:
-            for native, entry in self._natives.get(key, ()):
-                got = native(*arrays)
-                if got.__class__ is list:
-                    return entry.finish(got)
-                if got is not None:
-                    entry.fast._raise(got)
+            got = _attempt(self._natives.get(key, ()), arrays)
+            if got is not _MISS:
+                return got
         place = (key, *[(a.dtype, a.shape) for a in arrays])
         found = self._places.get(place)
         if found is None:
@@ -129,6 +125,14 @@ class Function:
                     self._places.clear()
                 self._places[place] = found
         return found.run(arrays, out)
+
+    def _inlined(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run as a part of what is being traced: given arrays become constants of it."""
+        bound = {
+            n: v if n in self.static_names else pytree.map_leaves(_constant, v)
+            for n, v in self._bind(args, kwargs).items()
+        }
+        return self._invoke(bound)
 
     # Signatures.
 
@@ -159,6 +163,10 @@ class Function:
 
     def _array(self, key: _Key, index: int, value: Any) -> Array:
         """A leaf as an array; errors name the argument."""
+        if isinstance(value, np.generic):
+            value = np.asarray(value)
+        if value.__class__ is np.ndarray and value.dtype.isnative and value.dtype.kind in "fiubc":
+            return value
         names = [n for name, s in key if s.__class__ is not Fixed for n in pytree.paths(s, name)]
         return array_of(value, f"argument {names[index]} of {self.name}")
 
@@ -274,6 +282,47 @@ class Function:
         return Lowered(trace, program, self.options, self._flatten)
 
 
+def _constant(value: Any) -> Any:
+    """An array as a tensor of the graph; numbers stay as weak as they are."""
+    return value if isinstance(value, (Tensor, *pytree.NUMBERS)) else convert(value)
+
+
+def _attempt(pairs: Sequence[tuple[Any, CompiledFunction]], arrays: Sequence[Any]) -> Any:
+    """The result by the first builtin that takes these arrays, or _MISS."""
+    for native, entry in pairs:
+        try:
+            got = native(*arrays)
+        except KeyboardInterrupt as interrupt:
+            raise entry.interrupted(interrupt) from None
+        if got.__class__ is list:
+            return entry.finish(got)
+        if got is not None:
+            entry.failed(got)
+    return _MISS
+
+
+@overload
+def function(
+    fn: None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    shapes: Any = None,
+    options: Options | None = None,
+) -> Callable[[Callable[..., Any]], Function]: ...
+
+
+@overload
+def function(
+    fn: Callable[..., Any],
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    shapes: Any = None,
+    options: Options | None = None,
+) -> Function: ...
+
+
 def function(
     fn: Callable[..., Any] | None = None,
     *,
@@ -338,15 +387,14 @@ def grad(
 def _derived(
     fn: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, result: Any
 ) -> Function:
-    inner, names, options = fn, (), None
-    if isinstance(fn, Function):
-        inner, names, options = fn.fn, tuple(fn.static_names), fn.options  # type: ignore[assignment]
+    own = fn if isinstance(fn, Function) else Function(fn)
+    inner = own.fn
 
     @functools.wraps(inner)
     def derived(*args: Any, **kwargs: Any) -> Any:
         return result(*value_and_gradients(inner, argnums, has_aux, args, kwargs))
 
-    return Function(derived, names, None, options)
+    return Function(derived, tuple(own.static_names), own.shapes, own.options)
 
 
 __all__ = ["Function", "TensorSpec", "api", "function", "grad", "static", "value_and_grad"]

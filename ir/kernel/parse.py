@@ -349,4 +349,3 @@ class Parser(ExprParser):
         body = self.block()
         del self.vars[name]
         return For(v, extent, kind, body, width)
-

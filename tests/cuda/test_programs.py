@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowc.backends.cpu.host import OPTIMIZED_LAUNCHES
 from flowc.backends.cuda.backend import CudaEmuBackend
 from flowc.backends.cuda.host import device_text
 from flowc.backends.cuda.ptx import find_ptxas
@@ -20,6 +21,7 @@ from flowc.ir.core import Function
 from flowc.ir.dims import sym
 from flowc.ir.dtypes import f32, i32
 from flowc.ir.parser import parse_module
+from flowc.ir.plan import launches
 from flowc.ir.types import TensorType
 from flowc.runtime import Context, ThreadPool
 from flowc.runtime.errors import FlowcError, InvalidArgumentError
@@ -160,3 +162,32 @@ def test_state_is_updated_in_place() -> None:
         np.testing.assert_allclose(total, y.sum(), rtol=1e-4)
         want = want - 0.01 * x.T @ y
         np.testing.assert_allclose(w, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [10, 2000, 300_000])
+def test_constants_of_all_sizes(n: int) -> None:
+    """In the text, put into the object, or shared with the process."""
+    values = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+    b = Builder("main")
+    x = b.param(TensorType(f32, (n,)), "x")
+    out = b.add(x, b.const(values, f32))
+    loaded = driver.compile_program(b.finish((out,)), OPTIONS).load()
+    np.testing.assert_array_equal(loaded.call([values])[0], values + values)
+
+
+def test_a_plan_of_many_launches() -> None:
+    """A host function in segments."""
+    b = Builder("main")
+    x = b.param(TensorType(f32, (B, 3)), "x")
+    y = x
+    for _ in range(60):
+        total = b.reduce(y, op="sum", axes=(0,))
+        y = b.sub(y, b.broadcast(total, shape=(B, 3), dims=(1,)))
+    compiled = driver.compile_program(b.finish((y,)), OPTIONS)
+    assert sum(1 for _ in launches(compiled.program.steps)) > OPTIMIZED_LAUNCHES
+    loaded = compiled.load()
+    data = np.array([[1, 2, 3], [-1, 1, 2]], np.float32)
+    want = data.astype(np.float64)
+    for _ in range(60):
+        want = want - want.sum(0)
+    np.testing.assert_allclose(loaded.call([data])[0], want, rtol=1e-4, atol=1e-4)

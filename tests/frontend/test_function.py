@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import timeit
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,6 +115,14 @@ def test_a_function_in_a_function_is_one_program() -> None:
     before = driver.compiles
     assert outer(np.float32([1])).tolist() == [6]
     assert driver.compiles == before + 1
+
+
+def test_arrays_given_in_a_trace_are_constants_of_it() -> None:
+    table = np.arange(6.0).reshape(3, 2)
+    pick = flowc.function(lambda t, i: t[i] * 2)
+    outer = flowc.function(lambda i: pick(table, i))
+    for i in (0, 2, -1):
+        assert outer(np.int64(i)).tolist() == (table[i] * 2).tolist()
 
 
 def test_side_effects_happen_once() -> None:
@@ -271,6 +280,21 @@ def test_static_sizes_compile_anew_free_ones_do_not() -> None:
     assert driver.compiles == before + 2
 
 
+def test_names_in_shapes_are_equal_sizes() -> None:
+    f = flowc.function(lambda x, y: (x * 2, y), shapes={"x": ("B", None), "y": ("B",)})
+    assert f(np.ones((2, 3)), np.ones(2))[0].shape == (2, 3)
+    assert f(np.ones((5, 3)), np.ones(5))[0].shape == (5, 3)
+    with pytest.raises(flowc.errors.InvalidArgumentError, match="must be B"):
+        f(np.ones((5, 3)), np.ones(4))
+
+
+def test_a_number_that_is_a_size() -> None:
+    f = flowc.function(lambda x, n: flowc.reshape(x, [n, -1]))
+    x = np.arange(12.0)
+    for n in (2, 3, 2, 4):
+        np.testing.assert_array_equal(f(x, n), x.reshape(n, -1))
+
+
 # ---- Static arguments.
 
 
@@ -327,6 +351,17 @@ def test_results_in_given_arrays() -> None:
     assert f(x, out=out) is out
     assert out["sum"].tolist() == [0, 2, 4, 6, 8]
     assert out["square"][0].tolist() == [0, 1, 4, 9, 16]
+
+
+def test_results_are_computed_in_the_given_array() -> None:
+    f = flowc.function(lambda x: x + 1)
+    x = np.zeros(100_003, np.float32)
+    f(x)
+    recycler = f._hot[0][1].compiled.executable.recycler
+    memory = np.empty(x.nbytes + 68, np.uint8)[4:-64].view(np.float32)  # as aligned as floats are
+    recycler.take = None
+    assert f(x, out=memory) is memory
+    assert (memory == 1).all()
 
 
 def test_out_may_be_the_input() -> None:
@@ -431,6 +466,20 @@ def test_arguments_that_are_no_arrays() -> None:
         f(1, 2)
 
 
+def test_arrays_are_not_changed_in_place() -> None:
+    def f(x: Any) -> Any:
+        x[0] = 1
+
+    with pytest.raises(TypeError, match="changed in place") as e:
+        flowc.function(f)(np.ones(2))
+    assert line_of(e)
+
+
+def test_a_parameter_called_out() -> None:
+    with pytest.raises(ValueError, match="parameter out"):
+        flowc.function(lambda x, out: x)
+
+
 def test_results_that_are_no_arrays() -> None:
     with pytest.raises(TypeError, match="returned a str"):
         flowc.function(lambda x: "text")(1.0)
@@ -449,6 +498,49 @@ def test_errors_of_a_run_name_the_line() -> None:
     with pytest.raises(flowc.errors.InvalidArgumentError) as e:
         f(np.int32([7, -7]), np.int32([2, 0]))
     assert line_of(e)
+
+
+def test_a_function_that_raises_can_be_called_again() -> None:
+    def f(x: Any) -> Any:
+        if x.ndim == 2:
+            raise RuntimeError("not for matrices")
+        return x
+
+    g = flowc.function(f)
+    with pytest.raises(RuntimeError, match="not for matrices"):
+        g(np.ones((2, 2)))
+    assert g(np.ones(2)).tolist() == [1, 1]
+    assert not flowc.get_default_graph().array_api
+
+
+def test_variables_are_refused() -> None:
+    def f(x: Any) -> Any:
+        return x + flowc.Variable(np.ones(2), name="v")
+
+    with pytest.raises(flowc.errors.InvalidArgumentError, match=r"f uses the variable .*sessions"):
+        flowc.function(f)(np.ones(2))
+
+
+# ---- Beside sessions.
+
+
+def test_on_tensors_of_a_graph_it_is_the_function_itself() -> None:
+    f = flowc.function(lambda x: flowc.reduce_sum(x * x))
+    with flowc.Graph().as_default():
+        x = flowc.placeholder(flowc.float32, [None])
+        y = f(x)
+        assert f(np.float32([3])) == 9
+        with flowc.Session() as session:
+            assert session.run(y, {x: [1, 2]}) == 5
+
+
+def test_a_small_call_costs_little() -> None:
+    """About 1 µs on an idle machine; the limit allows for a busy one."""
+    f = flowc.function(lambda x, y: x + y)
+    x = np.ones(4, np.float32)
+    f(x, x)
+    best = min(timeit.repeat(lambda: f(x, x), number=200, repeat=50)) / 200
+    assert best < 4e-6
 
 
 # ---- Threads.

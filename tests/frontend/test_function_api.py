@@ -40,11 +40,6 @@ BINARY = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _interpreted() -> None:
-    """These tests are of compiled code."""
-
-
 def compare(f: Callable[..., Any], *args: Any) -> None:
     """f(namespace, *arrays), traced and by NumPy."""
     got = flowc.function(lambda *xs: f(xs[0].__array_namespace__(), *xs))(*args)

@@ -107,6 +107,11 @@ def test_static_arguments_stay_static() -> None:
     np.testing.assert_allclose(flowc.grad(f)(np.float64([2, 3]), 3), [12, 27])
 
 
+def test_promises_about_sizes_stay() -> None:
+    f = flowc.function(lambda x: sum(x[i] ** 2 for i in range(x.shape[0])), shapes=flowc.static)
+    np.testing.assert_allclose(flowc.grad(f)(np.float64([2, 3])), [4, 6])
+
+
 def test_has_aux() -> None:
     f = lambda x: (flowc.reduce_sum(x * x), {"double": x * 2})  # noqa: E731
     x = np.float64([1, 2])
@@ -133,6 +138,29 @@ def test_through_control_flow() -> None:
     g = flowc.grad(f)
     assert g(np.float64(2)) == pytest.approx(5 * 2**4)
     assert g(np.float64(-2)) == pytest.approx(-4 * (-2.0) ** 3)
+
+
+def test_through_a_recurrence() -> None:
+    @flowc.function
+    def last(x: Any, w: Any) -> Any:
+        def step(t: Any, h: Any) -> Any:
+            return t + 1, flowc.tanh(h @ w + x[t])
+
+        start = flowc.zeros_like(x[0])
+        return flowc.while_loop(lambda t, h: t < x.shape[0], step, (0, start))[1]
+
+    def reference(x: Any, w: Any) -> float:
+        h = np.zeros_like(x[0])
+        for row in x:
+            h = np.tanh(h @ w + row)
+        return float(h.sum())
+
+    w = RNG.standard_normal((3, 3))
+    g = flowc.grad(lambda w, x: flowc.reduce_sum(last(x, w)))
+    for steps in (1, 4):
+        x = RNG.standard_normal((steps, 2, 3))
+        want = numeric(lambda v, x=x: reference(x, v), w)  # type: ignore[misc]
+        np.testing.assert_allclose(g(w, x), want, rtol=1e-5, atol=1e-8)
 
 
 def test_errors_name_the_line() -> None:

@@ -30,6 +30,7 @@ class Campaign:
     skipped: int = 0
     resized: int = 0
     keep: bool = True
+    only_extra: bool = False
     quick: bool = False  # every other program with LLVM's least effort
 
     def run(self, seeds: Iterable[int]) -> Iterator[int]:
@@ -39,6 +40,8 @@ class Campaign:
             yield seed
 
     def backends(self, seed: int) -> dict[str, Backend]:
+        if self.only_extra:
+            return self.extra
         out = {"optimized": native(coverage=self.coverage)}
         if seed % BARE_EVERY == 0:
             out["no passes"] = native(optimize=False)

@@ -64,7 +64,11 @@ def _unary(name: str) -> Emitter:
     return emit
 
 
-for _name in ["exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos", "atan", "tanh", "sigmoid", "erf", "erfinv", "lgamma", "digamma", "floor", "ceil", "round"]:
+MATHS = (
+    "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos", "atan",
+    "tanh", "sigmoid", "erf", "erfinv", "lgamma", "digamma", "floor", "ceil", "round",
+)
+for _name in MATHS:
     TABLE[_name] = (FLOATS, _unary(_name))
 TABLE["neg"] = ((*NUMBERS, *F8), _unary("neg"))
 TABLE["abs"] = (NUMBERS, _unary("abs"))
@@ -77,7 +81,7 @@ def _binary(name: str) -> Emitter:
         x = g.pick(t, exact=name == "rem")
         y = g.pick(t, x.ty.shape, exact=name == "rem")
         if name in ("div", "rem"):
-            y = positive(g, y) if t.is_float else g.do(lambda b: b.__getattr__("or")(y, b.const(1, y)))
+            y = positive(g, y) if t.is_float else g.emit("or", y, g.const(1, y))
         if name == "pow" and t.is_float:
             x, y = positive(g, clip(g, x, 2.0)), clip(g, y, 2.0)
         return g.emit(name, x, y)
@@ -295,7 +299,8 @@ def reduce_window(g: Growing, t: DType) -> Any:
     window = tuple(g.choose([1, 2, 3]) for _ in range(r))
     return g.emit(
         "reduce_window", x, op=g.choose(("sum", "max", "min")), window=window,
-        strides=tuple(g.int(1, 2) for _ in range(r)), dilation=tuple(g.choose([1, 1, 2]) for _ in range(r)),
+        strides=tuple(g.int(1, 2) for _ in range(r)),
+        dilation=tuple(g.choose([1, 1, 2]) for _ in range(r)),
         pads=tuple((g.int(0, w - 1), g.int(0, w)) for w in window))
 
 
@@ -322,7 +327,8 @@ def dot(g: Growing, t: DType) -> Any:
     way = g.int(0, 5)
     none: tuple[Any, Any] = ((), ())
     if way == 0:
-        return g.emit("dot", g.pick(t, (k, m)), g.pick(t, (n, k)), contract=((0,), (1,)), batch=none)
+        a, c = g.pick(t, (k, m)), g.pick(t, (n, k))
+        return g.emit("dot", a, c, contract=((0,), (1,)), batch=none)
     if way == 1:
         return g.emit("dot", g.pick(t, (m, k)), g.pick(t, (k,)), contract=((1,), (0,)), batch=none)
     if way == 2:
@@ -330,7 +336,8 @@ def dot(g: Growing, t: DType) -> Any:
         a, c = g.pick(t, (d, m, k)), g.pick(t, (d, k, n))
         return g.emit("dot", a, c, contract=((2,), (1,)), batch=((0,), (0,)))
     if way == 3:
-        return g.emit("dot", g.pick(t, (m, k)), g.pick(t, (n, k)), contract=((1,), (1,)), batch=none)
+        a, c = g.pick(t, (m, k)), g.pick(t, (n, k))
+        return g.emit("dot", a, c, contract=((1,), (1,)), batch=none)
     return g.emit("dot", g.pick(t, (m, k)), g.pick(t, (k, n)), contract=((1,), (0,)), batch=none)
 
 
@@ -351,37 +358,40 @@ def conv(g: Growing, t: DType) -> Any:
 
 # ---- indices
 
-def indices(g: Growing, shape: Any, size: Any, check: bool) -> Value:
+def indices(g: Growing, x: Value, bounds: str) -> tuple[Value, int]:
+    """Positions in x, of one or two axes behind at most one batch axis; how many are batch axes."""
+    if len(g.args) > 20:
+        raise Reject("many arguments")
+    batch = int(x.ty.rank >= 2 and g.chance(0.25))
+    k = 2 if x.ty.rank - batch >= 2 and g.chance(0.3) else 1
+    n = g.choose([1, 5, 16, 33, g.dims[0]])
+    high = min((*g.size(x.ty.shape[batch : batch + k]), 100))
     kind = BY_NAME[g.choose(("i32", "i64", "u8", "i8"))]
-    high = min(g.size((size,))[0], 100)
-    if check:
+    if bounds == "check":
         if high < 1:
             raise Reject("no valid index")
-        return g.param(kind, shape, between(kind, 0, high - 1))
-    return g.param(kind, shape, between(kind, -1 if kind.kind == "i" else 0, high))
+        sample = between(kind, 0, high - 1)
+    else:
+        sample = between(kind, -1 if kind.kind == "i" else 0, high)
+    return g.param(kind, (*x.ty.shape[:batch], n, k), sample), batch
 
 
 @op("gather", *EVERY)
 def gather(g: Growing, t: DType) -> Any:
     x = ranked(g, t)
     bounds = g.choose(("check", "clamp", "zero"))
-    n = g.choose([1, 5, 16, 33, g.dims[0]])
-    if len(g.args) > 20:
-        raise Reject("many arguments")
-    return g.emit("gather", x, indices(g, (n, 1), x.ty.shape[0], bounds == "check"), batch=0,
-                  bounds=bounds)
+    at, batch = indices(g, x, bounds)
+    return g.emit("gather", x, at, batch=batch, bounds=bounds)
 
 
 @op("scatter", *EVERY)
 def scatter(g: Growing, t: DType) -> Any:
     x = ranked(g, t)
     bounds = g.choose(("check", "drop"))
-    n = g.choose([1, 5, 16, 33, g.dims[0]])
-    if len(g.args) > 20:
-        raise Reject("many arguments")
     kinds = ("set",) if t.is_bool else ("set", "add", "max", "min")
-    at = indices(g, (n, 1), x.ty.shape[0], bounds == "check")
-    return g.emit("scatter", x, at, g.pick(t, (n, *x.ty.shape[1:])), op=g.choose(kinds), batch=0,
+    at, batch = indices(g, x, bounds)
+    shape = (*at.ty.shape[:-1], *x.ty.shape[batch + int(at.ty.shape[-1]) :])  # type: ignore[arg-type]
+    return g.emit("scatter", x, at, g.pick(t, shape), op=g.choose(kinds), batch=batch,
                   bounds=bounds)
 
 

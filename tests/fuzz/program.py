@@ -1,4 +1,4 @@
-"""A random program while it grows: the builder, the values so far, and what they are on one input."""
+"""A random program while it grows: the builder, the values so far, what they are on one input."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from fuzz.report import missing, table
 
 assert ops
 FOUND = {p.stem: p for p in sorted((Path(__file__).parent / "found").glob("*.flow"))}
-SEEDS = 300
+SEEDS = 240
+EMULATED = 12  # seeds for the emulated GPU
 LEAST = 8  # of each pair of op and element type
 GROUPS = {  # of each kind of group and schedule
     "schedule elementwise": 20, "schedule rows": 20, "schedule columns": 20,
@@ -64,3 +65,10 @@ def test_random_programs(capsys: pytest.CaptureFixture[str]) -> None:
     few = {k: campaign.coverage[k] for k, n in GROUPS.items() if campaign.coverage[k] < n}
     assert not few, "too few groups and schedules"
     assert not missing(campaign.coverage, LEAST), "too few of an op and element type"
+
+
+def test_random_programs_on_the_emulated_gpu() -> None:
+    campaign = Campaign({"cuda-emu": native("cuda-emu")}, only_extra=True)
+    for _ in campaign.run(range(SEEDS, SEEDS + EMULATED)):
+        pass
+    assert not campaign.failures, "\n".join(campaign.failures)

@@ -1,4 +1,4 @@
-"""Each pattern that fusion and schedules look for, alone, in two element types and several sizes."""
+"""Each pattern that fusion and schedules look for, alone, in two element types, some sizes."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """What a random program's values are, and how far from them a correct compiler may be.
 
-Every value is computed four times: by the interpreter in its own types (`a`), by the interpreter with
-all floats widened to f64 (`b`), and twice more so with a random error of the size of the rounding
-added to each result (`noisy`: Monte Carlo arithmetic, Parker 1997). Where the last two differ, the
-program amplifies rounding, and results are compared no closer than that. Values that follow from
-exact inputs by operations whose result IEEE 754 or our documents fix to the bit are *exact*: they are
-compared bit by bit.
+Every value is computed four times: by the interpreter in its own types (`a`), by the interpreter
+with all floats widened to f64 (`b`), and twice more so with a random error of the size of the
+rounding added to each result (`noisy`: Monte Carlo arithmetic, Parker 1997). Where the last two
+differ, the program amplifies rounding, and results are compared no closer than that. Values that
+follow from exact inputs by operations whose result IEEE 754 or our documents fix to the bit are
+*exact*: they are compared bit by bit.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ from flowc.ir.types import TensorType
 Array = Any
 NOISES = 2
 
-MOVES = frozenset(
-    ["broadcast", "reshape", "transpose", "reverse", "slice", "pad", "concat", "dynamic_slice", "dynamic_update_slice", "gather", "select", "cut", "stop_gradient", "neg", "abs", "max", "min", "sort"]
-)
-FIXED = MOVES | frozenset(
-    ["add", "sub", "mul", "div", "sqrt", "rem", "sign", "floor", "ceil", "round", "compare", "cast", "bitcast", "constant", "iota", "dim_size", "scatter", "and", "or", "xor", "not", "nonzero"]
-)
+MOVES = frozenset((
+    "broadcast", "reshape", "transpose", "reverse", "slice", "pad", "concat", "dynamic_slice",
+    "dynamic_update_slice", "gather", "select", "cut", "stop_gradient", "neg", "abs", "max", "min",
+    "sort",
+))
+FIXED = MOVES | {
+    "add", "sub", "mul", "div", "sqrt", "rem", "sign", "floor", "ceil", "round", "compare", "cast",
+    "bitcast", "constant", "iota", "dim_size", "scatter", "and", "or", "xor", "not", "nonzero",
+}
 SELECTING = ("max", "min", "and", "or")  # reductions that round nothing
-DECIDING = frozenset(["sign", "floor", "ceil", "round", "compare", "bitcast", "nonzero", "rem"])
+DECIDING = frozenset((
+    "sign", "floor", "ceil", "round", "compare", "bitcast", "nonzero", "rem",
+))
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Break the compiler on purpose, one fault at a time; the tests must notice.
 
-python tests/mutants/run.py [WORD …] [--parallel 2]: all mutants, or those whose file or reason holds
-a word. Each is made in a copy of the package; the work tree is not touched. A mutant that survives
-is a gap in the tests: the command ends with 1.
+python tests/mutants/run.py [WORD …] [--parallel 2]: all mutants, or those whose file or reason
+holds a word. Each is made in a copy of the package; the work tree is not touched. A mutant that
+survives is a gap in the tests: the command ends with 1.
 """
 
 from __future__ import annotations

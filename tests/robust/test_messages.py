@@ -38,9 +38,8 @@ def test_shapes_that_do_not_match_while_the_graph_is_built() -> None:
         "[(2, 3), (2, 4)] (at {})"
     )
     with pytest.raises(ValueError) as caught:
-        at = here(), tf.add(a, b, name="sum")
-    at = f"{__file__}:{caught.tb.tb_lineno}"
-    assert str(caught.value) == want.format(at)
+        tf.add(a, b, name="sum")
+    assert str(caught.value) == want.format(f"{__file__}:{caught.tb.tb_lineno}")
 
 
 def test_a_failed_operation_leaves_no_trace_in_the_graph() -> None:

@@ -6,11 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from flowc.compiler.analysis import CostAnalysis, MemoryAnalysis
 from flowc.compiler.options import Options
 from flowc.ir.core import Function
 from flowc.ir.printer import print_function
@@ -26,6 +25,9 @@ from ..store import Store
 from . import pytree
 from .specs import Array
 from .trace import Signature, Trace, environment
+
+if TYPE_CHECKING:
+    from flowc.compiler.analysis import CostAnalysis, MemoryAnalysis
 
 STAGES = ("function", "plan", "llvm", "asm")
 Flatten = Callable[[tuple[Any, ...], dict[str, Any]], tuple[list[Any], Signature]]
@@ -68,10 +70,15 @@ class CompiledFunction:
             return None
         return getattr(self._bound, "native", None)
 
-    @property
-    def fast(self) -> Any:
-        """The owner of `native`."""
-        return self._bound
+    def interrupted(self, interrupt: KeyboardInterrupt) -> BaseException:
+        """What to raise for a Ctrl-C while `native` ran."""
+        found: BaseException = self._bound.executable.interrupted(self._bound.ctx, interrupt)
+        return found
+
+    def failed(self, report: bytes) -> NoReturn:
+        """Raise what `native` reported."""
+        self._bound._raise(report)
+        raise AssertionError(report)
 
     def finish(self, outputs: Sequence[Any]) -> Any:
         """The results as the function returned them."""

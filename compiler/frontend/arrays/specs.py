@@ -73,10 +73,8 @@ def array_of(value: Any, what: str) -> Array:
         array = value
     elif isinstance(value, (bool, int, float, complex, np.generic)):
         array = np.asarray(value)
-    elif hasattr(value, "__dlpack__"):
-        array = _from_dlpack(value, what)
-    elif hasattr(value, "__array__"):
-        array = np.asarray(value)
+    elif hasattr(value, "__dlpack__") or hasattr(value, "__array__"):
+        array = _foreign(value, what)
     else:
         raise TypeError(
             f"{what} is a {type(value).__name__}: neither an array nor a number, nor a list, tuple "
@@ -89,13 +87,17 @@ def array_of(value: Any, what: str) -> Array:
     return array
 
 
-def _from_dlpack(value: Any, what: str) -> Array:
-    try:
-        return np.from_dlpack(value)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        if hasattr(value, "__array__"):
-            return np.asarray(value)
-        raise InvalidArgumentError(f"{what}: DLPack gives no array: {error}") from error
+def _foreign(value: Any, what: str) -> Array:
+    """Another library's array: its memory by DLPack, else what it converts itself to."""
+    reasons: list[Exception] = []
+    for protocol, convert in (("__dlpack__", np.from_dlpack), ("__array__", np.asarray)):
+        if hasattr(value, protocol):
+            try:
+                return convert(value)
+            except (BufferError, RuntimeError, TypeError, ValueError) as error:
+                reasons.append(error)
+    text = "; ".join(map(str, reasons))
+    raise InvalidArgumentError(f"{what} gives no array: {text}") from reasons[0]
 
 
 def pattern_dims(pattern: Any, shape: Sequence[int], what: str) -> tuple[Dim | None, ...]:

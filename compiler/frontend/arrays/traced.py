@@ -130,6 +130,12 @@ class TracedTensor(Tensor):
             return gather(self, key if key.dtype.is_unsigned else self._wrapped(key))
         return super().__getitem__(key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            f"a traced array cannot be changed in place{here()}: make a new one, as by flowc.where "
+            "or flowc.concat"
+        )
+
     def _wrapped(self, index: Any) -> Tensor:
         """Indices of axis 0 with negative ones counted from its end."""
         i = convert(index)

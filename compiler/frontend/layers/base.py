@@ -17,7 +17,7 @@ from ..varscope import VariableScope, get_variable, variable_scope
 class Layer:
     """A function with variables of its own, made in the first call and used again in later ones.
 
-    A subclass defines `build(shape)`, which makes variables with `add_variable`, and `call(inputs)`.
+    A subclass defines `build(shape)`, which makes variables with `add_variable`, and `call`.
     name: of the variable scope, else the class's name in snake case, made unique. reuse: whether
     existing variables of these names are taken.
     """

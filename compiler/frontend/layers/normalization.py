@@ -152,4 +152,3 @@ def batch_normalization(
         beta_constraint, gamma_constraint, fused, trainable, name, _reuse=reuse, _scope=name,
     )  # fmt: skip
     return layer.apply(convert(inputs), training=training)  # type: ignore[no-any-return]
-

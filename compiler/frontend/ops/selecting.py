@@ -99,9 +99,13 @@ def _segment_sum(x: Expansion, node: Operation, d: Value, i: Value, n: Value) ->
 
 
 def where(condition: Like, x: Like = None, y: Like = None, name: str | None = None) -> Tensor:
-    """x where the condition is true, else y; a vector condition chooses rows."""
+    """x where the condition is true, else y; a vector condition chooses rows.
+
+    Without x and y: the indices of the true elements, int64[n, rank].
+    """
     if x is None and y is None:
-        raise NotImplementedError("tf.where without values has a shape that depends on data")
+        with scope(name, "Where") as s:
+            return apply("Where", [convert(condition, name="condition")], dt.int64, s)
     if x is None or y is None:
         raise ValueError("x and y must both be non-None or both be None.")
     with scope(name, "Select") as s:
@@ -125,6 +129,12 @@ def _select(x: Expansion, node: Operation, c: Value, a: Value, b: Value) -> Any:
         return x.b.select(c, a, b)
     c, a, b = x.broadcast(c, a, b)
     return x.b.select(c, a, b)
+
+
+@expander("Where", differentiable=False)
+def _where(x: Expansion, node: Operation, c: Value) -> Any:
+    found, _ = x.b.nonzero(c, symbol=str(x.b.fresh_symbol("N")))
+    return found
 
 
 # ---- Order.

@@ -129,3 +129,25 @@ def test_reshape_linearises_no_more_than_it_must() -> None:
     assert reshape_groups((2, 3, 4), (6, 2, 2)) == (((0, 1), (0,)), ((2,), (1, 2)))
     assert reshape_groups((n, 1), (1,)) == ()
     assert reshape_groups((0, 3), (3, 0)) == ()
+
+
+def extremes(op: str, attrs: dict[str, Any], kind: str, values: list[float]) -> list[str]:
+    """What an op makes of a list, as text: −0 shows its sign."""
+    b = Builder()
+    x = b.param(tensor(kind, len(values)))
+    f = b.finish([getattr(b, op)(x, **attrs)])
+    (out,) = interpreter.run(f, [np.array(values, BY_NAME[kind].np)])
+    return [str(float(v)) for v in np.atleast_1d(out)]
+
+
+@pytest.mark.parametrize("kind", ["f32", "bf16"])
+def test_zero_is_above_minus_zero(kind: str) -> None:
+    values = [-0.0, 0.0, -0.0, -0.0]
+    window: dict[str, Any] = {"window": (2,), "strides": (1,), "pads": ((0, 0),)}
+    assert extremes("cumulative", {"op": "max", "axis": 0}, kind, values) == [
+        "-0.0", "0.0", "0.0", "0.0"]
+    assert extremes("cumulative", {"op": "min", "axis": 0}, kind, values[1:]) == [
+        "0.0", "-0.0", "-0.0"]
+    assert extremes("reduce_window", {"op": "max", **window}, kind, values) == [
+        "0.0", "0.0", "-0.0"]
+    assert extremes("reduce", {"op": "max", "axes": (0,)}, kind, values) == ["0.0"]
