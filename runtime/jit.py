@@ -131,9 +131,9 @@ def load(
     """Link an object into the process.
 
     `symbols`: what to export, all that it defines by default; `imports`: addresses for undefined
-    symbols, before those of the process (libc and libm are found there); `keep`: what they belong to,
-    alive as long as the library. Raises NotFoundError for
-    a symbol that the object lacks, InternalError when LLVM cannot link it.
+    symbols, before those of the process (libc and libm are found there); `keep`: what they belong
+    to, alive as long as the library. Raises NotFoundError for a symbol that the object lacks,
+    InternalError when LLVM cannot link it.
     """
     defined = defined_symbols(image)
     wanted = tuple(defined if symbols is None else symbols)

@@ -51,7 +51,7 @@ class Memory:
 
     values: Values
     places: dict[Buffer, Place] = field(default_factory=dict)
-    _zero: V | None = None
+    _zero: dict[int, V] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fn, self.ops = self.values.fn, self.values.ops
@@ -133,6 +133,12 @@ class Memory:
         if at.step == 0:
             return self._load_one(b, at, p)
         assert lanes is not None
+        if p is not None and not p.n and at.step == 1 and not place.private:
+            # One predicate for all lanes chooses the place: a masked load of nothing would still
+            # walk the page tables, which takes thousands of cycles where a page is absent.
+            nothing = self.zero_place(lanes.width * b.dtype.size)
+            base = self.fn.op(at.base.ty, 0, f"select {p}, {at.base}, {nothing}")
+            at, p = Address(base, 1), None
         mask = self._mask(p)
         if place.private and at.step == 1:
             out = self._plain(b, at.base, lanes.width)
@@ -200,12 +206,14 @@ class Memory:
     def _any(self, p: V) -> V:
         return self.fn.intrinsic("vector.reduce.or", "i1", p.n, [p]) if p.n else p
 
-    def zero_place(self) -> V:
-        """Bytes that are 0: read instead of memory that must not be touched."""
-        if self._zero is None:
-            self._zero = self.fn.op("ptr", 0, "alloca [16 x i8], align 16", entry=True)
-            self.fn.entry.append(f"  store i128 0, {self._zero}, align 16")
-        return self._zero
+    def zero_place(self, size: int = 16) -> V:
+        """`size` bytes that are 0: read instead of memory that must not be touched."""
+        found = self._zero.get(size)
+        if found is None:
+            found = self.fn.op("ptr", 0, f"alloca [{size} x i8], align 16", entry=True)
+            self.fn.entry.append(f"  store [{size} x i8] zeroinitializer, {found}, align 16")
+            self._zero[size] = found
+        return found
 
     def _mask(self, p: V | None) -> V | None:
         """The active lanes where p holds; None for all."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from .build import unfed
 from .errors import UnimplementedError
-from .tensor import Tensor
+from .tensor import Operation, Tensor
 
 
-def host_value(tensor: Tensor, feeds: Mapping[Tensor, Any]) -> Any:
+def host_value(
+    tensor: Tensor, feeds: Mapping[Tensor, Any], is_initialized: Callable[[Operation], bool]
+) -> Any:
     """The value of a string tensor: `bytes` for a scalar, else an object array of them.
+
+    is_initialized: whether a variable has a value.
 
     Raises UnimplementedError for an op that strings cannot go through.
     """
@@ -19,6 +25,11 @@ def host_value(tensor: Tensor, feeds: Mapping[Tensor, Any]) -> Any:
         op = tensor.op
         if op.type == "Const":
             return _scalar(op.attrs["value"])
+        if op.type == "ReportUninitialized":
+            missing = [v for v in op.attrs["variables"] if not is_initialized(v)]
+            out = np.empty(len(missing), dtype=object)
+            out[:] = [v.name.encode() for v in missing]
+            return out
         if op.type == "Placeholder":
             raise unfed(op)
         if op.type not in ("Identity", "PlaceholderWithDefault"):

@@ -1,7 +1,7 @@
 """The compiler's modules, loaded when the first graph is compiled.
 
 A program that builds a graph, prints its help or reads a checkpoint does not wait for code
-generators: `import flowc` takes 0.6 of the time that it takes with them (benchmarks/import_time.py).
+generators: `import flowc` takes 0.6 of the time it takes with them (benchmarks/import_time.py).
 """
 
 from __future__ import annotations

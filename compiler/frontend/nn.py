@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import rnn_cell
 from .ops.activation import (
     bias_add,
     crelu,
@@ -51,16 +52,23 @@ from .ops.pool import avg_pool, avg_pool3d, max_pool, max_pool3d
 from .ops.reduce import zero_fraction
 from .ops.selecting import top_k
 from .ops.unary import log_sigmoid, sigmoid, tanh
+from .rnn import (
+    bidirectional_dynamic_rnn,
+    dynamic_rnn,
+    static_bidirectional_rnn,
+    static_rnn,
+)
 
 __all__ = [
     "atrous_conv2d", "avg_pool", "avg_pool3d", "batch_norm_with_global_normalization",
-    "batch_normalization", "bias_add", "conv1d", "conv2d", "conv2d_transpose", "conv3d", "crelu",
-    "depthwise_conv2d", "depthwise_conv2d_native", "dropout", "elu", "embedding_lookup",
+    "batch_normalization", "bias_add", "bidirectional_dynamic_rnn", "conv1d", "conv2d", "conv2d_transpose", "conv3d", "crelu",
+    "depthwise_conv2d", "depthwise_conv2d_native", "dropout", "dynamic_rnn", "elu", "embedding_lookup",
     "fused_batch_norm", "in_top_k", "l2_loss", "l2_normalize", "leaky_relu",
     "local_response_normalization", "log_poisson_loss", "log_sigmoid", "log_softmax", "lrn",
-    "max_pool", "max_pool3d", "moments", "relu", "relu6", "selu", "separable_conv2d", "sigmoid",
+    "max_pool", "max_pool3d", "moments", "relu", "relu6", "rnn_cell", "selu", "separable_conv2d", "sigmoid",
     "sigmoid_cross_entropy_with_logits", "softmax", "softmax_cross_entropy_with_logits",
     "softmax_cross_entropy_with_logits_v2", "softplus", "softsign",
-    "sparse_softmax_cross_entropy_with_logits", "tanh", "top_k",
+    "sparse_softmax_cross_entropy_with_logits", "static_bidirectional_rnn", "static_rnn", "tanh",
+    "top_k",
     "weighted_cross_entropy_with_logits", "xw_plus_b", "zero_fraction",
 ]  # fmt: skip

@@ -261,7 +261,7 @@ class BaseSession:
         rest = [f for f in call.fetches if not _is_text(f)]
         numbers = {t: a for t, a in feeds.items() if t.dtype.ir is not None}
         got = dict(zip(rest, self.run(rest, numbers), strict=True)) if rest else {}
-        got.update((t, host_value(t, feeds)) for t in text)
+        got.update((t, host_value(t, feeds, self.store.is_initialized)) for t in text)
         return call.rebuild([got[f] for f in call.fetches])
 
     def cost_analysis(self, fetches: Any, feed_dict: Any = None) -> CostAnalysis:

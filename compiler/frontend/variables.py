@@ -273,3 +273,11 @@ initialize_local_variables = local_variables_initializer
 
 def is_variable_initialized(variable: Any) -> Tensor:
     return state.is_variable_initialized(variable)
+
+
+def report_uninitialized_variables(
+    var_list: Any = None, name: str = "report_uninitialized_variables"
+) -> Tensor:
+    """A string vector: which of the variables (default: global and local) have no value yet."""
+    chosen = [*global_variables(), *local_variables()] if var_list is None else var_list
+    return state.report_uninitialized(chosen, name)

@@ -19,7 +19,7 @@ from flowc.runtime.jit import host_cpu
 
 assert ops
 
-# A network with rows (softmax), a contract with its epilogue, a column reduction and transcendentals.
+# A network with rows (softmax), a contract and its epilogue, a column reduction, transcendentals.
 NET = """func @net(%x: f32[B,20], %w: f32[20,37], %b: f32[37]) -> (f32[B,37], f32[37]) {
   %0: f32[B,37] = dot(%x, %w) {contract=[[1],[0]], batch=[[],[]]}
   %1: f32[B,37] = broadcast(%b) {shape=[B,37], dims=[1]}
@@ -92,7 +92,8 @@ def test_every_level_that_this_machine_runs(level: str, batch: int) -> None:
 
 def test_wider_vectors_at_higher_levels() -> None:
     text = {k: driver.compile_program(net(), Options(cpu=k)).as_text("asm") for k in levels()}
-    assert "zmm" not in text.get("x86-64-v3", "") and "ymm" not in text.get("x86-64", "")
+    assert "zmm" not in text.get("x86-64-v3", "")
+    assert "ymm" not in text.get("x86-64", "")
     if "x86-64-v4" in text:
         assert "zmm" in text["x86-64-v4"]
 

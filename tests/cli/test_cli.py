@@ -46,7 +46,7 @@ def test_help_shows_every_command(capsys: Out) -> None:
         main(["--help"])
     assert e.value.code == 0
     out = capsys.readouterr().out
-    for name in "compile run tf1 opt inspect bench targets doctor".split():  # noqa: SIM905
+    for name in "compile run tf1 opt inspect bench targets doctor".split():
         assert re.search(rf"^    {name} ", out, re.M), name
 
 

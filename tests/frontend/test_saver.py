@@ -16,7 +16,6 @@ import safetensors.numpy
 import flowc as tf
 
 
-
 def model() -> tuple[Any, Any]:
     return (
         tf.Variable(np.arange(6.0).reshape(2, 3), name="w", dtype=tf.float32),

@@ -22,6 +22,11 @@ def dot(b: Any, x: Value, y: Value) -> Value:
     return b.dot(x, y, contract=((1,), (0,)), batch=((), ()))  # type: ignore[no-any-return]
 
 
+def scaled(b: Any, y: Value, by: float) -> Value:
+    """y · by."""
+    return b.mul(y, b.const(by, y))  # type: ignore[no-any-return]
+
+
 def row_reduce(b: Any, x: Value, kind: str) -> Value:
     """A reduction of the last axis, spread again."""
     r = x.ty.rank - 1
@@ -105,7 +110,7 @@ def dense(g: Growing, t: DType) -> Any:
     c = g.pick(t, (n,))
 
     def build(b: Any) -> Value:
-        y = b.mul(dot(b, x, w), b.const(1 / 32, x))
+        y = scaled(b, dot(b, x, w), 1 / 32)
         y = b.add(y, b.broadcast_to(c, y.ty.shape))
         return g.choose([b.tanh, lambda v: b.max(v, b.const(0, v))])(y)  # type: ignore[no-any-return]
     return g.do(build)
@@ -128,7 +133,7 @@ def served(g: Growing, t: DType) -> Any:
         return dense(g, t)
     x = g.pick(t, (g.choose(rows), g.choose([16, 65, 300])))
     w = g.pick(t, (x.ty.shape[1], g.choose([17, 64, 450])))
-    return g.do(lambda b: b.tanh(b.mul(dot(b, x, w), b.const(1 / 16, x))))
+    return g.do(lambda b: b.tanh(scaled(b, dot(b, x, w), 1 / 16)))
 
 
 @motif
@@ -136,7 +141,7 @@ def deep(g: Growing, t: DType) -> Any:
     """A long sum of products, cut into blocks of k."""
     k = g.choose([4095, 4096, 4097, 5000])
     x, w = g.pick(t, (g.choose([1, 3, 13]), k)), g.pick(t, (k, g.choose([1, 9, 16])))
-    return g.do(lambda b: b.mul(dot(b, x, w), b.const(1 / 512, x)))
+    return g.do(lambda b: scaled(b, dot(b, x, w), 1 / 512))
 
 
 @motif

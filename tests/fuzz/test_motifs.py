@@ -21,7 +21,7 @@ SIZES = (("R", 33), ("C", 17), ("S", 3))
 @pytest.mark.parametrize("kind", ["f32", "bf16"])
 @pytest.mark.parametrize("name", sorted(MOTIFS))
 def test_motif(name: str, kind: str) -> None:
-    backend = native()
+    backend, done = native(), 0
     for n in range(3):
         rng = np.random.default_rng(zlib.crc32(f"{name} {kind} {n}".encode()))
         g = Growing(rng, [(d, size, n == 1) for d, size in SIZES])
@@ -33,4 +33,6 @@ def test_motif(name: str, kind: str) -> None:
         except Reject:
             continue
         p = finish(g)
+        done += 1
         assert check(p.function, p.args, p.env, backend) == ""
+    assert done, "the pattern was never built"

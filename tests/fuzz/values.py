@@ -172,7 +172,7 @@ def _noise(
             keep = op.name == "select_and_scatter"
             args = [v.b if keep and k == 0 else np.abs(v.b) for k, v in enumerate(vals)]
             total = interpreter.run(twin, args, env)[n]
-            return eps * size + acc * (2 + np.sqrt(count)) * np.abs(total)
+            return (eps + acc * np.sqrt(count)) * size + 2 * acc * np.abs(total)
         return 4 * eps * size + (0 if op.name in FIXED else 2 * eps)
 
 

@@ -1,4 +1,4 @@
-"""Graphs of many operations: what they cost to build, compile and run, in a process of their own."""
+"""What graphs of many operations cost to build, compile and run, each in its own process."""
 
 from __future__ import annotations
 

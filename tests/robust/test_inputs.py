@@ -86,7 +86,8 @@ def test_results_share_no_memory_with_inputs_or_state() -> None:
 
 
 SPECIAL = np.array(
-    [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 3e38, -3e38, 1e-45, -1e-45, 1e-38, 88.8, -104.0],
+    [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 3e38, -3e38, 1e-45, -1e-45, 1e-38, 88.8,
+     -104.0],
     np.float32,
 )
 FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Array], Array]]] = {

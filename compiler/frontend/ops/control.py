@@ -16,6 +16,8 @@ from ..shapes import TensorShape
 from ..subexpand import SubExpansion, current
 from ..tensor import Operation, Tensor
 from .convert import Like, convert
+from .creation import zeros
+from .tensor_array import TensorArray
 
 
 @expander("Captured", "LoopVar")
@@ -53,6 +55,8 @@ class Nest:
             return lambda got: make([f(got) for f in several])
         index = len(self.leaves)
         self.leaves.append(s)
+        if isinstance(s, TensorArray):
+            return lambda got: s.with_buffer(got[index]) if got[index] is not s else s
         return lambda got: got[index]
 
 
@@ -278,8 +282,12 @@ def _loop(
     graph: Any, scope: str, cond: Any, body: Any, loop_vars: Any, invariants: Any, most: Any
 ) -> tuple[Operation, Nest]:
     nest = Nest(loop_vars)
-    start = [graph.capture(convert(v)) for v in nest.leaves]
+    pending = {i: v for i, v in enumerate(nest.leaves) if isinstance(v, TensorArray)
+               and v.is_pending}  # the loop is the first to write them
+    start = [zeros([], v.dtype) if i in pending else graph.capture(convert(v))
+             for i, v in enumerate(nest.leaves)]  # fmt: skip
     types = _kept_types(graph, start, invariants)
+    types = [None if i in pending else t for i, t in enumerate(types)]
 
     def call(fn: Any, part: FuncGraph) -> Any:
         inside = [part.parameter(t, k) for t, k in zip(start, types, strict=True)]
@@ -289,6 +297,7 @@ def _loop(
 
     test = _LoopPart(graph, "cond", lambda part: call(cond, part))
     round_ = _LoopPart(graph, "body", lambda part: call(body, part))
+    start = [pending[i].allocated() if i in pending else t for i, t in enumerate(start)]
     _check_loop(start, test, round_)
     parts = [test, round_]
     state = state_of(parts)

@@ -13,6 +13,8 @@ from ..graph import get_default_graph
 from ..registry import RULES, expander
 from ..tensor import Operation, Tensor
 from .convert import Like, convert
+from .creation import zeros
+from .shape import reshape, stack
 
 
 class IndexedSlices:
@@ -57,6 +59,41 @@ def gradients(
             )  # fmt: skip
             results = dict(zip(wanted, op.outputs, strict=True))
         return [results.get(x) for x in ins]
+
+
+def hessians(
+    ys: Any,
+    xs: Any,
+    name: str = "hessians",
+    colocate_gradients_with_ops: bool = False,
+    gate_gradients: Any = False,
+    aggregation_method: Any = None,
+) -> list[Tensor]:
+    """The second derivatives of Σ ys by each x, of shape x.shape + x.shape.
+
+    Raises ValueError where ys do not depend on an x, or its shape is not known.
+    """
+    out = []
+    with get_default_graph().name_scope(name):
+        for x, first in zip(_list(xs), gradients(ys, xs), strict=True):
+            if first is None:
+                raise ValueError(f"the hessian by {x} does not exist: ys do not depend on it")
+            out.append(_hessian(first, x))
+    return out
+
+
+def _hessian(first: Tensor, x: Any) -> Tensor:
+    """The gradient of each element of a gradient, one after the other."""
+    sizes = convert(x).shape
+    count = sizes.num_elements()
+    if count is None:
+        raise ValueError(f"hessians need a static shape, not {sizes}")
+    flat = reshape(first, [-1])
+    rows = []
+    for i in range(count):
+        (second,) = gradients(flat[i], x)
+        rows.append(zeros(sizes.as_list(), first.dtype) if second is None else second)
+    return reshape(stack(rows), [*sizes.as_list(), *sizes.as_list()])
 
 
 def _list(x: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flowc.ir import dims
 from flowc.ir.core import Value
 from flowc.ir.dims import Shape
 
@@ -14,7 +15,7 @@ from ..expand import Expansion
 from ..graph import get_default_graph
 from ..registry import expander
 from ..tensor import Operation, Tensor
-from .convert import Like, apply, convert, scope, shape_tensor
+from .convert import Like, apply, convert, scope, shape_tensor, static_ints
 
 _DEFAULT_GRAPH_SEED = 87654321
 _UNSEEDED = 0x9E3779B9
@@ -186,6 +187,33 @@ def _shuffle(x: Expansion, node: Operation, a: Value) -> Any:
     keys = bits(x, node, rows)
     _, order = b.sort(keys, index, axis=0, descending=False)
     return b.gather(a, b.reshape(order, shape=(*rows, 1)), batch=0, bounds="clamp")
+
+
+def random_crop(value: Like, size: Any, seed: Any = None, name: str | None = None) -> Tensor:
+    """A part of a constant size, at a random place. An error of the run where it is too large."""
+    with scope(name, "random_crop") as s:
+        t = convert(value, name="value")
+        sizes = static_ints(size)
+        if sizes is None:
+            raise ValueError("the size of a random_crop must be constant")
+        return _node("RandomCrop", [t], t.dtype, s, seed, size=sizes)
+
+
+@expander("RandomCrop")
+def _random_crop(x: Expansion, node: Operation, a: Value) -> Any:
+    b, size = x.b, node.attrs["size"]
+    if len(size) != a.ty.rank:
+        raise x.fail(f"the size {size} of a crop of {a.type} has another rank")
+    for d, n in zip(a.ty.shape, size, strict=True):
+        x.at_least(d, n, f"Need value.shape >= size, got {a.type} and {size}")
+    words = bits(x, node, (a.ty.rank,), wide=True)
+    starts = []
+    for axis, (d, n) in enumerate(zip(a.ty.shape, size, strict=True)):
+        word = b.slice(words, starts=(axis,), limits=(axis + 1,), strides=(1,))
+        places = b.dim_size(dim=dims.add(d, 1 - n), dtype=_U64)
+        place = b.rem(b.reshape(word, shape=()), places)
+        starts.append(b.cast(place, dtype=dt.int64.element))
+    return b.dynamic_slice(a, *starts, sizes=tuple(size))
 
 
 _I32 = dt.int32.element

@@ -229,6 +229,17 @@ def _initialized_value(
     return x.b.select(wide, old, x.conform(initial, old.ty.shape))
 
 
+def report_uninitialized(variables: Any, name: str | None) -> Tensor:
+    """A string vector: the names of the variables that have no value in the session."""
+    ops = [_ref(v).op for v in variables]
+    return apply("ReportUninitialized", [], dt.string, name, variables=ops)
+
+
+@expander("ReportUninitialized", differentiable=False)
+def _report(x: Expansion, node: Operation) -> Any:
+    return NotImplemented
+
+
 # ---- Ops for their effects.
 
 
