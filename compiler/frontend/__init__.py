@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from . import errors, initializers, nn, train
+from . import (
+    app,
+    compat,
+    contrib,
+    errors,
+    flags,
+    gfile,
+    initializers,
+    layers,
+    lazy,
+    losses,
+    metrics,
+    nn,
+    train,
+)
+from . import tf_logging as logging
 from .config import ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions
 from .dtypes import (
     DType,
@@ -108,7 +123,21 @@ from .ops.creation import (
     zeros,
     zeros_like,
 )
-from .ops.gradients import IndexedSlices, gradients
+from .ops.data_sized import boolean_mask, unique
+from .ops.gradients import IndexedSlices, gradients, hessians
+from .ops.host_calls import (
+    Assert,
+    Print,
+    assert_equal,
+    assert_greater,
+    assert_greater_equal,
+    assert_less,
+    assert_less_equal,
+    assert_non_negative,
+    assert_none_equal,
+    assert_positive,
+    py_func,
+)
 from .ops.index import pad, sequence_mask, strided_slice
 from .ops.index import slice_ as slice
 from .ops.matmul import (
@@ -125,11 +154,13 @@ from .ops.matmul import (
 from .ops.random import (
     get_seed,
     multinomial,
+    random_crop,
     random_normal,
     random_shuffle,
     random_uniform,
     truncated_normal,
 )
+from .ops.recur import foldl, foldr, map_fn, scan
 from .ops.reduce import (
     argmax,
     argmin,
@@ -199,6 +230,7 @@ from .ops.state import (
     stop_gradient,
 )
 from .ops.state import tuple_ as tuple
+from .ops.tensor_array import TensorArray
 from .ops.unary import (
     abs,
     acos,
@@ -264,6 +296,7 @@ from .variables import (
     local_variables_initializer,
     model_variables,
     moving_average_variables,
+    report_uninitialized_variables,
     trainable_variables,
     variables_initializer,
 )
@@ -280,53 +313,54 @@ from .varscope import (
 
 __version__ = "0.1.0"
 newaxis = None
+test = lazy.LazyModule("flowc.test")  # it needs unittest
 
 __all__ = [
-    "AUTO_REUSE", "BaseSession", "ConfigProto", "DType", "Dimension", "GPUOptions", "Graph",
-    "GraphKeys", "GraphOptions", "IndexedSlices", "InteractiveSession", "Operation",
-    "OptimizerOptions", "RunMetadata", "RunOptions", "Session", "Tensor", "TensorShape",
-    "TensorSpec",
-    "Variable", "VariableScope", "__version__", "abs", "acos", "acosh", "add", "add_n",
-    "add_to_collection", "add_to_collections", "all_variables", "argmax", "argmin", "argsort",
-    "as_dtype", "asin", "asinh", "assign", "assign_add", "assign_sub", "atan", "atan2", "atanh",
-    "batch_matmul", "bfloat16", "bitcast", "bool", "broadcast_to", "case", "cast", "ceil",
-    "clip_by_average_norm", "clip_by_global_norm", "clip_by_norm", "clip_by_value",
-    "colocate_with", "complex64", "complex128", "concat", "cond", "constant",
-    "constant_initializer", "container", "control_dependencies", "convert_to_tensor", "cos",
-    "cosh", "count_nonzero", "cumprod", "cumsum", "device", "diag", "diag_part", "digamma", "div",
-    "divide", "double", "equal", "erf", "erfc", "errors", "exp", "expand_dims", "expm1", "export",
-    "eye", "fill", "float16", "float32", "float64", "floor", "floordiv", "floormod",
-    "function", "gather",
-    "gather_nd", "get_collection", "get_collection_ref", "get_default_graph",
-    "get_default_session", "get_local_variable", "get_seed", "get_variable", "get_variable_scope",
-    "global_norm", "global_variables", "global_variables_initializer",
-    "glorot_normal_initializer", "glorot_uniform_initializer", "grad", "gradients", "greater",
-    "greater_equal", "group", "half", "identity", "initialize_all_variables",
-    "initialize_local_variables", "initialize_variables", "initializers", "int8", "int16",
-    "int32", "int64", "inv", "invert", "is_finite", "is_inf", "is_nan", "is_variable_initialized",
-    "less", "less_equal", "lgamma", "lin_space", "linspace", "load", "local_variables",
-    "local_variables_initializer", "log", "log1p", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "matmul", "matrix_band_part", "matrix_diag", "matrix_diag_part",
-    "matrix_transpose", "maximum", "meshgrid", "minimum", "mod", "model_variables",
-    "moving_average_variables", "mul", "multinomial", "multiply", "name_scope", "neg", "negative",
-    "newaxis", "nn", "no_op", "no_regularizer", "norm", "not_equal", "one_hot", "ones",
-    "ones_initializer", "ones_like", "op_scope", "orthogonal_initializer", "pack", "pad",
-    "parallel_stack", "placeholder", "placeholder_with_default", "pow", "prevent_gradient",
+    "AUTO_REUSE", "Assert", "BaseSession", "ConfigProto", "DType", "Dimension", "GPUOptions",
+    "Graph", "GraphKeys", "GraphOptions", "IndexedSlices", "InteractiveSession", "Operation",
+    "OptimizerOptions", "Print", "RunMetadata", "RunOptions", "Session", "Tensor", "TensorArray",
+    "TensorShape", "TensorSpec", "Variable", "VariableScope", "__version__", "abs", "acos", "acosh",
+    "add", "add_n", "add_to_collection", "add_to_collections", "all_variables", "app", "argmax",
+    "argmin", "argsort", "as_dtype", "asin", "asinh", "assert_equal", "assert_greater",
+    "assert_greater_equal", "assert_less", "assert_less_equal", "assert_non_negative",
+    "assert_none_equal", "assert_positive", "assign", "assign_add", "assign_sub", "atan", "atan2",
+    "atanh", "batch_matmul", "bfloat16", "bitcast", "bool", "boolean_mask", "broadcast_to", "case",
+    "cast", "ceil", "clip_by_average_norm", "clip_by_global_norm", "clip_by_norm", "clip_by_value",
+    "colocate_with", "compat", "complex64", "complex128", "concat", "cond", "constant",
+    "constant_initializer", "container", "contrib", "control_dependencies", "convert_to_tensor",
+    "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "device", "diag", "diag_part", "digamma",
+    "div", "divide", "double", "equal", "erf", "erfc", "errors", "exp", "expand_dims", "expm1",
+    "export", "eye", "fill", "flags", "float16", "float32", "float64", "floor", "floordiv",
+    "floormod", "foldl", "foldr", "function", "gather", "gather_nd", "get_collection",
+    "get_collection_ref", "get_default_graph", "get_default_session", "get_local_variable",
+    "get_seed", "get_variable", "get_variable_scope", "gfile", "global_norm", "global_variables",
+    "global_variables_initializer", "glorot_normal_initializer", "glorot_uniform_initializer",
+    "grad", "gradients", "greater", "greater_equal", "group", "half", "hessians", "identity",
+    "initialize_all_variables", "initialize_local_variables", "initialize_variables",
+    "initializers", "int8", "int16", "int32", "int64", "inv", "invert", "is_finite", "is_inf",
+    "is_nan", "is_variable_initialized", "layers", "less", "less_equal", "lgamma", "lin_space",
+    "linspace", "load", "local_variables", "local_variables_initializer", "log", "log1p", "logging",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "losses", "map_fn", "matmul",
+    "matrix_band_part", "matrix_diag", "matrix_diag_part", "matrix_transpose", "maximum",
+    "meshgrid", "metrics", "minimum", "mod", "model_variables", "moving_average_variables", "mul",
+    "multinomial", "multiply", "name_scope", "neg", "negative", "newaxis", "nn", "no_op",
+    "no_regularizer", "norm", "not_equal", "one_hot", "ones", "ones_initializer", "ones_like",
+    "op_scope", "orthogonal_initializer", "pack", "pad", "parallel_stack", "placeholder",
+    "placeholder_with_default", "pow", "prevent_gradient", "py_func", "random_crop",
     "random_normal", "random_normal_initializer", "random_shuffle", "random_uniform",
     "random_uniform_initializer", "range", "rank", "realdiv", "reciprocal", "reduce_all",
     "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod",
-    "reduce_sum", "reset_default_graph", "reshape", "reverse", "reverse_sequence", "reverse_v2",
-    "rint", "round", "rsqrt", "saturate_cast", "scatter_add", "scatter_max", "scatter_min",
-    "scatter_mul", "scatter_nd", "scatter_sub", "scatter_update", "select", "sequence_mask",
-    "set_random_seed", "shape", "shape_n", "sigmoid", "sign", "sin", "sinh", "size", "slice",
-    "sort", "split", "sqrt", "square", "squared_difference", "squeeze", "stack", "static",
-    "stop_gradient",
-    "strided_slice", "string", "sub", "subtract", "tan", "tanh", "tensordot", "tile",
-    "to_bfloat16", "to_double", "to_float", "to_int32", "to_int64", "trace", "train",
-    "trainable_variables", "transpose", "truediv", "truncated_normal",
+    "reduce_sum", "report_uninitialized_variables", "reset_default_graph", "reshape", "reverse",
+    "reverse_sequence", "reverse_v2", "rint", "round", "rsqrt", "saturate_cast", "scan",
+    "scatter_add", "scatter_max", "scatter_min", "scatter_mul", "scatter_nd", "scatter_sub",
+    "scatter_update", "select", "sequence_mask", "set_random_seed", "shape", "shape_n", "sigmoid",
+    "sign", "sin", "sinh", "size", "slice", "sort", "split", "sqrt", "square", "squared_difference",
+    "squeeze", "stack", "static", "stop_gradient", "strided_slice", "string", "sub", "subtract",
+    "tan", "tanh", "tensordot", "test", "tile", "to_bfloat16", "to_double", "to_float", "to_int32",
+    "to_int64", "trace", "train", "trainable_variables", "transpose", "truediv", "truncated_normal",
     "truncated_normal_initializer", "truncatediv", "truncatemod", "tuple", "uint8", "uint16",
-    "uint32", "uint64", "uniform_unit_scaling_initializer", "unpack", "unsorted_segment_sum",
-    "unstack", "value_and_grad", "variable_op_scope", "variable_scope", "variables_initializer",
-    "variance_scaling_initializer", "where", "while_loop", "zeros", "zeros_initializer",
-    "zeros_like",
+    "uint32", "uint64", "uniform_unit_scaling_initializer", "unique", "unpack",
+    "unsorted_segment_sum", "unstack", "value_and_grad", "variable_op_scope", "variable_scope",
+    "variables_initializer", "variance_scaling_initializer", "where", "while_loop", "zeros",
+    "zeros_initializer", "zeros_like",
 ]  # fmt: skip

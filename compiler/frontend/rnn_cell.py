@@ -41,7 +41,9 @@ class LSTMStateTuple(NamedTuple):
 class RNNCell(Layer):
     """Base of cells: `state_size` (an int, or nested), `output_size`, `call(inputs, state)`."""
 
-    def __call__(self, inputs: Any, state: Any = None, scope: Any = None, **kwargs: Any) -> Any:
+    def __call__(  # type: ignore[override]
+        self, inputs: Any, state: Any = None, scope: Any = None, **kwargs: Any
+    ) -> Any:
         return super().__call__(inputs, state, scope=scope, **kwargs)
 
     @property
@@ -300,7 +302,9 @@ class _Wrapper(RNNCell):
     def zero_state(self, batch_size: Any, dtype: Any) -> Any:
         return self._cell.zero_state(batch_size, dtype)
 
-    def __call__(self, inputs: Any, state: Any = None, scope: Any = None, **kwargs: Any) -> Any:
+    def __call__(  # type: ignore[override]
+        self, inputs: Any, state: Any = None, scope: Any = None, **kwargs: Any
+    ) -> Any:
         return self.wrapped(inputs, state, scope)
 
     def wrapped(self, inputs: Any, state: Any, scope: Any) -> Any:

@@ -1,5 +1,7 @@
 """`tf.test`: test cases with sessions and comparisons of arrays."""
 
+# ruff: noqa: PT009, PT027 (these are unittest's)
+
 from __future__ import annotations
 
 import tempfile

@@ -81,8 +81,8 @@ def save(name: str, f: Function, args: Sequence[Array], env: dict[str, int], why
     """Write the program and its arguments, with how to run it again."""
     FAILURES.mkdir(exist_ok=True)
     path = FAILURES / f"{name}.flow"
-    np.savez(path.with_suffix(".npz"), *[a.view(np.uint8) if a.dtype.kind == "V" else a
-                                         for a in map(np.asarray, args)])
+    np.savez(path.with_suffix(".npz"), *[np.frombuffer(np.asarray(a).tobytes(), np.uint8)
+                                         for a in args])
     lines = [f"; {why}", f"; sizes: {env}", "; arguments: the .npz of this name",
              "; again: python tests/fuzz/run.py --file THIS.flow"]
     shapes = [f"; argument {p.name or n}: {list(np.shape(a))}" for n, (p, a) in

@@ -114,11 +114,12 @@ class Draft:
 
 
 def blocked(
-    c: Contract, ax: Axes, mach: Machine, pack: bool = True, few: bool = True
+    c: Contract, ax: Axes, mach: Machine, pack: bool = True, few: bool = True, split: bool = True
 ) -> LoopKernel:
     """A register-tiled schedule; always applies.
 
-    pack: whether the lane factor may be copied; few: whether symbolic rows may be few.
+    pack: whether the lane factor may be copied; few: whether symbolic rows may be few; split:
+    whether a long axis of k goes around the tiles (partial sums keep their order: equal bits).
     """
     d = Draft(c, ax, mach, [], [], [], may_pack=pack, few=few)
     for side in ("a", "b"):
@@ -129,7 +130,8 @@ def blocked(
     rows: Dim = 1 if ax.row is None else ax.row.attr.extent
     deep = dims.product(tuple(v.attr.extent for v in ax.k))
     n = nest(ax.outer, rows, ax.lane.attr.extent, deep, ax.tile, share=48)
-    _split_long(d)
+    if split:
+        _split_long(d)
     d.phases.append(Phase(_main(d, n)))
     t = ax.tile
     note = f"contract {t.mr}x{t.nr}" + "".join(f", {x}" for x in d.notes)
@@ -196,6 +198,14 @@ def _order_k(d: Draft) -> tuple[Expr, ...]:
 
 
 K_BLOCK = 1024  # steps of a long axis of k between two visits of the partial sums
+
+
+def long_symbol(c: Contract) -> Dim | None:
+    """The symbolic extent of the only axis of k, if that is what it is: long or short, who knows."""
+    if len(c.k) != 1 or c.k[0] in c.limits or isinstance(c.k[0].attr.extent, int):
+        return None
+    extent: Dim = c.k[0].attr.extent
+    return extent
 
 
 def _split_long(d: Draft) -> None:

@@ -13,7 +13,15 @@ from flowc.ir.plan import Variant
 
 from . import dots
 from .access import stride
-from .blocked import Axes, blocked, choose_axes, in_place, place_rows
+from .blocked import (
+    K_BLOCK,
+    Axes,
+    blocked,
+    choose_axes,
+    in_place,
+    long_symbol,
+    place_rows,
+)
 from .cost import Machine, choose_tile, machine, work
 from .match import Contract, variables
 from .phases import by_phases
@@ -38,7 +46,12 @@ def schedule(
         return [Variant(None, dots.dots(c, along_k))]
     symbolic = ax.row is not None and not isinstance(ax.row.attr.extent, int)
     if not symbolic or ax.row is None:
-        return [Variant(None, blocked(c, ax, mach))]
+        whole = Variant(None, blocked(c, ax, mach))
+        depth = long_symbol(c)
+        if depth is None:
+            return [whole]
+        short = blocked(c, ax, mach, split=False)  # no partial sums to visit
+        return [Variant(_up_to(depth, 4 * K_BLOCK), short), whole]
     few, limit = _few_rows(c, ax, mach)
     out = [Variant(_up_to(ax.row.attr.extent, limit), few)]
     lanes = _lane_factor(c, ax)

@@ -89,7 +89,8 @@ def fully_connected(
     with variable_scope(scope, "fully_connected", [x], reuse=reuse):
         n, rank = last_size(x.shape, -1, "last dimension"), x.shape.ndims or 0
         start = weights_initializer or xavier_initializer()
-        w = get_variable("weights", [n, num_outputs], x.dtype, start, weights_regularizer, trainable)
+        w = get_variable("weights", [n, num_outputs], x.dtype, start, weights_regularizer,
+                         trainable)
         out = matmul(x, w) if rank == 2 else tensordot(x, w, [[rank - 1], [0]])
         if normalizer_fn is not None:
             out = normalizer_fn(out, **(normalizer_params or {}))
@@ -97,7 +98,7 @@ def fully_connected(
             bias = get_variable("biases", [num_outputs], x.dtype, biases_initializer,
                                 biases_regularizer, trainable)
             out = bias_add(out, bias)
-        return out if activation_fn is None else activation_fn(out)  # type: ignore[no-any-return]
+        return out if activation_fn is None else activation_fn(out)
 
 
 __all__ = [

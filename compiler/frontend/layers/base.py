@@ -134,10 +134,10 @@ def _shapes(inputs: Any) -> Any:
 
 def last_size(shape: TensorShape, axis: int, what: str) -> int:
     """A static size of the inputs; ValueError where it is unknown."""
-    size = None if shape.ndims is None else shape[axis].value
+    size: int | None = None if shape.ndims is None else shape[axis].value
     if size is None:
         raise ValueError(f"The {what} of the inputs should be defined. Found `None`.")
-    return size
+    return int(size)
 
 
 def activity(layer: Layer, regularizer: Any, outputs: Tensor) -> None:

@@ -53,7 +53,7 @@ class Dense(Layer):
         x = convert(inputs, self.dtype)
         rank = x.shape.ndims
         product = matmul(x, self.kernel) if rank in (None, 2) else tensordot(
-            x, self.kernel, [[rank - 1], [0]])  # type: ignore[operator]
+            x, self.kernel, [[rank - 1], [0]])
         out = product if self.bias is None else bias_add(product, self.bias)
         out = out if self.activation is None else self.activation(out)
         activity(self, self.activity_regularizer, out)
@@ -124,11 +124,11 @@ class Dropout(Layer):
 
     def call(self, inputs: Any, training: Any = False, **kwargs: Any) -> Tensor:
         x = convert(inputs)
-        return chosen(
+        return chosen(  # type: ignore[no-any-return]
             training,
             lambda: drop(x, noise_shape=self.noise_shape, seed=self.seed, rate=self.rate),
             lambda: identity(x),
-        )  # type: ignore[no-any-return]
+        )
 
 
 def dropout(

@@ -29,7 +29,7 @@ class BatchNormalization(Layer):
     """
 
     def __init__(
-        self, axis: int = -1, momentum: Any = 0.99, epsilon: float = 1e-3, center: bool = True,
+        self, axis: Any = -1, momentum: Any = 0.99, epsilon: float = 1e-3, center: bool = True,
         scale: bool = True, beta_initializer: Any = Zeros, gamma_initializer: Any = Ones,
         moving_mean_initializer: Any = Zeros, moving_variance_initializer: Any = Ones,
         beta_regularizer: Any = None, gamma_regularizer: Any = None, beta_constraint: Any = None,
@@ -90,11 +90,12 @@ class BatchNormalization(Layer):
             self._move(x, axes, mean, variance, None if known else convert(training))
         wanted = [-1 if i == self.axis else 1 for i in range(rank)]
         if self.axis == rank - 1:
-            parts = [mean, variance, self.beta, self.gamma]
+            parts: list[Any] = [mean, variance, self.beta, self.gamma]
         else:
             given = (mean, variance, self.beta, self.gamma)
             parts = [None if v is None else reshape(v, wanted) for v in given]
-        return cast(normalize(wide, *parts, self.epsilon), x.dtype)
+        mean, variance, beta, gamma = parts
+        return cast(normalize(wide, mean, variance, beta, gamma, self.epsilon), x.dtype)
 
     def _move(
         self, x: Tensor, axes: list[int], mean: Tensor, variance: Tensor, training: Tensor | None

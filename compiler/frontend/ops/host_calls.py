@@ -194,7 +194,7 @@ def _python(
 
 def _plain(v: Any, t: DType) -> bool:
     """Whether Python's numbers can be what was meant: ints and floats have 64 bits there."""
-    return v.ndim == 0 and v.dtype.kind == t.np.kind and v.dtype.itemsize == 8
+    return bool(v.ndim == 0 and v.dtype.kind == t.np.kind and v.dtype.itemsize == 8)
 
 
 @expander("PyFunc", differentiable=False)

@@ -114,7 +114,7 @@ class Saver:
         """
         latest = latest_filename or "checkpoint"
         _check_names(sess, os.fspath(save_path), latest)
-        prefix = os.fspath(save_path)
+        prefix: str = os.fspath(save_path)
         if global_step is not None:
             whole = isinstance(global_step, (int, np.integer))
             step = int(global_step) if whole else step_value(sess, global_step)
@@ -159,7 +159,7 @@ class Saver:
         """
         if save_path is None:
             raise ValueError("Can't load save_path when it is None.")
-        prefix = os.fspath(save_path)
+        prefix: str = os.fspath(save_path)
         if not checkpoint_exists(prefix):
             raise ValueError(f"The passed save_path is not a valid checkpoint: {prefix}")
         variables = self._saved()

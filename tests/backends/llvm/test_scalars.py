@@ -385,5 +385,9 @@ def test_objects_need_no_symbol(t: DType, triple: str, cpu: str) -> None:
     ins = list(dict.fromkeys(e.attr for e in ex.loads(*ops)))
     k = kernel(ins, outs, body)
     text = codegen.as_assembly(lower_phase(k, k.phases[0], "phase", where), where, 0)
-    calls = [ln for ln in text.splitlines() if ln.split()[:1] in (["bl"], ["callq"], ["call"])]
+    calls = [
+        ln for ln in text.splitlines()
+        if ln.split()[:1] in (["bl"], ["callq"], ["call"])
+        and f"{ln.split()[1]}:" not in text  # a function of the module itself
+    ]
     assert not calls, calls[:3]

@@ -1,0 +1,1 @@
+../../../compiler/frontend/tf_logging.py
