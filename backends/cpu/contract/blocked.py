@@ -201,7 +201,7 @@ K_BLOCK = 1024  # steps of a long axis of k between two visits of the partial su
 
 
 def long_symbol(c: Contract) -> Dim | None:
-    """The symbolic extent of the only axis of k, if that is what it is: long or short, who knows."""
+    """The extent of the only axis of k where that is a symbol: it may be long or short."""
     if len(c.k) != 1 or c.k[0] in c.limits or isinstance(c.k[0].attr.extent, int):
         return None
     extent: Dim = c.k[0].attr.extent
