@@ -6,7 +6,6 @@ take turns; the ratio is of medians. 1.00: not fixing the size costs nothing.
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable
