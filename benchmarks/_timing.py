@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians, the machine, and the peak that shares are given of."""
+"""What the benchmarks share: times, the machine, and the peak that shares are given of."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 
 _ACCUMULATORS = 12  # enough independent chains to fill two pipes of latency 4 to 5
 
 
-def medians(calls: Sequence[Callable[[], Any]], seconds: float = 0.5) -> list[float]:
-    """The median seconds of each call, over rounds for `seconds`, after one that is not counted.
+class Time(NamedTuple):
+    """Seconds of a call: the least (what the code can do) and the median (what else ran, too)."""
+
+    least: float
+    median: float
+
+
+def measure(calls: Sequence[Callable[[], Any]], seconds: float = 0.5) -> list[Time]:
+    """The times of each call, over rounds for `seconds`, after one that is not counted.
 
     A round makes each call once: what else the machine does meets all of them.
     """
@@ -29,7 +36,7 @@ def medians(calls: Sequence[Callable[[], Any]], seconds: float = 0.5) -> list[fl
     while len(times[0]) < 5 or time.perf_counter() < end:
         for call, found in zip(calls, times, strict=True):
             found.append(_seconds(call))
-    return [statistics.median(t) for t in times]
+    return [Time(min(t), statistics.median(t)) for t in times]
 
 
 def machine(threads: int) -> str:

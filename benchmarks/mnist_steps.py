@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from _timing import machine, medians
+from _timing import machine, measure
 
 import flowc as tf
 
@@ -67,7 +67,8 @@ def main() -> None:
             sess.run(train, {x: images, y: labels})
             first = time.perf_counter() - start
             feeds = {x: images, y: labels}
-            (step,) = medians([partial(sess.run, train, feeds)], settings.seconds)
+            (times,) = measure([partial(sess.run, train, feeds)], settings.seconds)
+        step = times.median
         print(f"{network.__name__:10} {batch:6} {first:13.2f} {step * 1e3:10.3f} {1 / step:9.0f}")
 
 

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from . import (
-    app,
-    compat,
-    contrib,
-    errors,
-    flags,
-    gfile,
-    initializers,
-    layers,
-    lazy,
-    losses,
-    metrics,
-    nn,
-    train,
-)
+from typing import TYPE_CHECKING
+
+from . import errors, initializers, lazy, nn, train
 from . import tf_logging as logging
 from .config import ConfigProto, GPUOptions, GraphOptions, OptimizerOptions, RunMetadata, RunOptions
 from .dtypes import (
@@ -313,7 +301,16 @@ from .varscope import (
 
 __version__ = "0.1.0"
 newaxis = None
-test = lazy.LazyModule("flowc.test")  # it needs unittest
+
+# Modules that no operation is in are loaded when they are first used.
+if TYPE_CHECKING:
+    from . import app, compat, contrib, flags, gfile, layers, losses, metrics, test
+else:
+    app, compat, contrib, flags, gfile, layers, losses, metrics, test = map(
+        lazy.LazyModule,
+        ("flowc.app", "flowc.compat", "flowc.contrib", "flowc.flags", "flowc.gfile",
+         "flowc.layers", "flowc.losses", "flowc.metrics", "flowc.test"),
+    )  # fmt: skip
 
 __all__ = [
     "AUTO_REUSE", "Assert", "BaseSession", "ConfigProto", "DType", "Dimension", "GPUOptions",

@@ -94,6 +94,10 @@ class GFile:
             self.file.close()
         self._file = None
 
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            self._file.close()
+
     def __enter__(self) -> GFile:
         return self
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import rnn_cell
+from typing import TYPE_CHECKING
+
+from .lazy import LazyModule
 from .ops.activation import (
     bias_add,
     crelu,
@@ -58,6 +60,11 @@ from .rnn import (
     static_bidirectional_rnn,
     static_rnn,
 )
+
+if TYPE_CHECKING:
+    from . import rnn_cell
+else:
+    rnn_cell = LazyModule("flowc.rnn_cell")
 
 __all__ = [
     "atrous_conv2d", "avg_pool", "avg_pool3d", "batch_norm_with_global_normalization",

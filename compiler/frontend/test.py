@@ -57,7 +57,13 @@ class TestCase(unittest.TestCase):
         with Session(graph=graph or get_default_graph(), config=config) as sess:
             yield sess
 
-    test_session = cached_session = session
+    cached_session = session
+
+    def test_session(self, *args: Any, **kwargs: Any) -> Any:
+        """`session`; no test, though its name looks like one."""
+        if self.id().endswith(".test_session"):
+            self.skipTest("Not a test.")
+        return self.session(*args, **kwargs)
 
     def evaluate(self, tensors: Any) -> Any:
         """The values in the default session, or in a new one."""

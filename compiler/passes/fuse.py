@@ -278,7 +278,9 @@ def _guard(value: Expr, pred: Expr) -> Expr:
     def step(x: Expr) -> Expr | None:
         if x.op == "load":
             buf, idx, own = ex.load_parts(x)
-            return ex.load(buf, idx, pred if own is None else own & pred)
+            idx = tuple(ex.rewrite(i, step, memo) for i in idx)  # which may load, too
+            own = pred if own is None else ex.rewrite(own, step, memo) & pred
+            return ex.load(buf, idx, own)
         if x.op == "check":
             v, ok = (ex.rewrite(a, step, memo) for a in x.args)
             return ex.node("check", (v, ok | ex.unary("not", pred)), x.attr, x.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from flowc.ir import dims
 from flowc.ir.dims import Dim
@@ -190,21 +191,17 @@ def place(p: Program, opts: Plan) -> Program:
     grown = data_symbols(p)
     given |= {e for s in walk_steps(p.steps) if isinstance(s, Loop) for e, _ in s.xs}
     ranges = _ranges(p, given)
-    slots: list[_Slot] = []
+    slots = _Slots()
     of: dict[Buffer, _Slot] = {}
     for b, r in sorted(ranges.items(), key=lambda t: (t[1].first, -_rough(t[0]))):
         if any(dims.symbols(d) & grown for d in b.shape):
             continue  # sized by the data: the host function asks for its memory
         size = padded(dims.substitute(b.type.nbytes, p.bounds))
-        slot = _fit(slots, size, r) if opts.reuse else None
-        if slot is None:
-            slot = _Slot(size, r.last)
-            slots.append(slot)
-        slot.free_at = r.last
+        slot = slots.take(size, r, opts.reuse)
         slot.users.append(b)
         of[b] = slot
     total: Dim = 0
-    for slot in slots:
+    for slot in slots.every:
         slot.offset = total
         total = dims.add(total, slot.size)
     offsets = {b: s.offset for b, s in of.items()}
@@ -226,17 +223,49 @@ def _rough(b: Buffer) -> int:
     return size if isinstance(size, int) else 0
 
 
-def _fit(slots: list[_Slot], size: Dim, r: _Range) -> _Slot | None:
-    """A free slot that is provably large enough, or that grows to a provably larger size."""
-    best = None
-    for s in slots:
-        if s.free_at >= r.first:
-            continue
-        if s.size == size:
-            return s
-        if dims.nonnegative(dims.add(s.size, dims.mul(size, -1))) and best is None:
-            best = s
-    return best
+class _Slots:
+    """Slots by size: those in use by the time at which they become free, the others by age."""
+
+    def __init__(self) -> None:
+        self.every: list[_Slot] = []
+        self.busy: dict[Dim, list[tuple[int, int]]] = {}
+        self.free: dict[Dim, list[int]] = {}
+        self.holds: dict[tuple[Dim, Dim], bool] = {}
+
+    def take(self, size: Dim, r: _Range, reuse: bool) -> _Slot:
+        """The oldest free slot of the size, else one provably larger, else a new one.
+
+        Calls come in the order of `r.first`.
+        """
+        n = self._find(size, r.first) if reuse else None
+        if n is None:
+            n = len(self.every)
+            self.every.append(_Slot(size, r.last))
+            self.free.setdefault(size, [])
+        slot = self.every[n]
+        slot.free_at = r.last
+        heappush(self.busy.setdefault(slot.size, []), (r.last, n))
+        return slot
+
+    def _find(self, size: Dim, now: int) -> int | None:
+        kinds = [size] if self._oldest(size, now) is not None else [
+            s for s in self.free if self._larger(s, size) and self._oldest(s, now) is not None
+        ]
+        if not kinds:
+            return None
+        return heappop(self.free[min(kinds, key=lambda s: self.free[s][0])])
+
+    def _oldest(self, size: Dim, now: int) -> int | None:
+        busy, free = self.busy.get(size, []), self.free.get(size, [])
+        while busy and busy[0][0] < now:
+            heappush(free, heappop(busy)[1])
+        return free[0] if free else None
+
+    def _larger(self, have: Dim, size: Dim) -> bool:
+        key = have, size
+        if key not in self.holds:
+            self.holds[key] = dims.nonnegative(dims.add(have, dims.mul(size, -1)))
+        return self.holds[key]
 
 
 def _ranges(p: Program, given: set[Buffer]) -> dict[Buffer, _Range]:

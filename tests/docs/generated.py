@@ -70,25 +70,30 @@ def command_help() -> dict[str, str]:
 
 def names() -> str:
     """The names that `import flowc as tf` gives, by module."""
-    found = [("tf", flowc)]
-    found += [(f"tf.{n}", m) for n, m in sorted(vars(flowc).items()) if _is_module(n, m)]
     out = []
-    for name, module in found:
-        listed = sorted(public(module), key=str.lower)
-        if listed:
-            out += [f"**`{name}`** ({len(listed)})", "", " ".join(f"`{n}`" for n in listed), ""]
+    work: list[tuple[str, ModuleType]] = [("tf", flowc)]
+    while work:
+        name, module = work.pop(0)
+        listed = public(module)
+        inner = {n: v for n in listed if isinstance(v := getattr(module, n), ModuleType)}
+        work += [(f"{name}.{n}", m) for n, m in inner.items() if m.__name__.startswith("flowc.")]
+        own = sorted((n for n in listed if n not in inner), key=str.lower)
+        if own:
+            out += [f"**`{name}`** ({len(own)})", "", " ".join(f"`{n}`" for n in own), ""]
     return "\n".join(out)
 
 
 def public(module: ModuleType) -> list[str]:
-    """What a module offers: `__all__`, or what it defines without an underscore."""
+    """What a module offers: `__all__`, or what it defines itself without an underscore."""
     given = getattr(module, "__all__", None)
-    return [n for n in given or [] if not isinstance(getattr(module, n, None), ModuleType)]
-
-
-def _is_module(name: str, value: object) -> bool:
-    return (isinstance(value, ModuleType) and value.__name__.startswith("flowc.")
-            and name in flowc.__all__)
+    if given is not None:
+        return sorted(n for n in given if not n.startswith("__"))
+    package = f"{module.__name__}."
+    return sorted(
+        n for n, v in vars(module).items()
+        if not n.startswith("_") and (getattr(v, "__module__", "") == module.__name__ or (
+            isinstance(v, ModuleType) and v.__name__.startswith(package)))
+    )
 
 
 def folders() -> str:

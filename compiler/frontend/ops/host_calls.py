@@ -153,7 +153,9 @@ def py_func(
         inputs = [convert(v) for v in inp]
         op = get_default_graph().create_op("PyFunc", inputs, types, s, key="")
         where = str(op.loc) if op.loc else None
-        op.attrs["key"] = _register(op, _python(func, types, op.name, where))
+        shapes: list[Any] = [None] * len(types)
+        op.attrs["shapes"] = shapes
+        op.attrs["key"] = _register(op, _python(func, types, shapes, op.name, where))
     if not types:
         return op
     return op.outputs[0] if single else list(op.outputs)
@@ -167,7 +169,7 @@ _KINDS: list[tuple[Any, Any]] = [
 
 
 def _python(
-    func: Callable[..., Any], types: list[DType], name: str, where: str | None
+    func: Callable[..., Any], types: list[DType], shapes: list[Any], name: str, where: str | None
 ) -> Callable[..., Any]:
     def call(*arrays: Any) -> tuple[Any, ...]:
         try:
@@ -187,6 +189,11 @@ def _python(
                 f"pyfunc returned {[str(v.dtype) for v in given]}, expected "
                 f"{[t.name for t in types]}", op=name, loc=where,
             )  # fmt: skip
+        for v, shape in zip(found, shapes, strict=True):
+            if shape is not None and v.shape != shape:
+                raise errors.InvalidArgumentError(
+                    f"pyfunc returned shape {v.shape}, set_shape said {shape}", op=name, loc=where
+                )
         return tuple(found)
 
     return call
@@ -208,6 +215,7 @@ def _py_func(x: Expansion, node: Operation, *inputs: Value) -> Any:
             raise x.fail(f"{t.name} needs a shape before it can run, but has {t.shape}: call "
                          "set_shape on the result of py_func")
         types.append((t.dtype, sizes))
+        node.attrs["shapes"][t.value_index] = sizes
     out = _called(x, node, inputs, types)
     return out if types else None
 
