@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: help demo test lint types large bless bench mutants clean
+.PHONY: help demo test lint types large bless bench fuzz mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bless    bring package list, generated documents, file tests up to date"
 	@echo "make large    graphs of 50,000 operations: time and memory, printed"
 	@echo "make bench    the benchmarks, printed"
+	@echo "make fuzz     480 random programs, each op and element type at least 20 times"
 	@echo "make mutants  break passes and code generators on purpose; the tests must notice"
 	@echo "make clean    remove .venv and everything that was built"
 
@@ -41,6 +42,9 @@ bless: .venv/test.stamp
 
 bench: .venv/demo.stamp
 	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+fuzz: .venv/test.stamp
+	$(BIN)/python tests/fuzz/run.py --seeds 480 --least 20 $(ARGS)
 
 mutants: .venv/test.stamp
 	$(BIN)/python tests/mutants/run.py $(ARGS)

@@ -19,7 +19,7 @@ from flowc.ir import ops
 from flowc.ir.parser import parse_function
 from fuzz.campaign import Campaign
 from fuzz.execute import check, native
-from fuzz.report import table
+from fuzz.report import missing, table
 
 assert ops
 
@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--target", help="a further target: cuda-emu")
     parser.add_argument("--level", type=int, help="a further LLVM optimization level")
     parser.add_argument("--file", type=Path, help="run a kept failure again")
+    parser.add_argument("--least", type=int, default=0,
+                        help="fail where a pair of op and element type was compiled less often")
     args = parser.parse_args(argv)
     if args.file:
         return again(args.file, args.target)
@@ -48,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
             campaign.coverage["failed"] += 1
     print(table(campaign.coverage))
     print(f"{campaign.resized} ran on other sizes, {campaign.skipped} are not defined for them")
-    return int(campaign.coverage["failed"] > 0)
+    rare = missing(campaign.coverage, args.least)
+    print("".join(f"fewer than {args.least}: {pair}\n" for pair in rare), end="")
+    return int(campaign.coverage["failed"] > 0 or bool(rare))
 
 
 def again(path: Path, target: str | None) -> int:
