@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import inspect
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from flowc.compiler import pipeline
 from flowc.compiler.cli.parser import parser
 from flowc.compiler.options import PREFIX, Options
 from flowc.compiler.passes.base import PASSES
+from flowc.lazy import LazyModule
 
 from .markdown import ROOT
 
@@ -75,12 +77,17 @@ def names() -> str:
     while work:
         name, module = work.pop(0)
         listed = public(module)
-        inner = {n: v for n in listed if isinstance(v := getattr(module, n), ModuleType)}
+        inner = {n: v for n in listed if isinstance(v := loaded(getattr(module, n)), ModuleType)}
         work += [(f"{name}.{n}", m) for n, m in inner.items() if m.__name__.startswith("flowc.")]
         own = sorted((n for n in listed if n not in inner), key=str.lower)
         if own:
             out += [f"**`{name}`** ({len(own)})", "", " ".join(f"`{n}`" for n in own), ""]
     return "\n".join(out)
+
+
+def loaded(value: object) -> object:
+    """The module that a lazy one stands for; anything else as it is."""
+    return importlib.import_module(value._name) if isinstance(value, LazyModule) else value
 
 
 def public(module: ModuleType) -> list[str]:
