@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -45,6 +46,8 @@ def test_an_endless_loop(fetch: str, threads: int, size: int, body: str) -> None
         [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "FLOWC_CACHE": "0"},
     )
+    watch = threading.Timer(180, process.kill)  # a loop that cannot be stopped fails, not hangs
+    watch.start()
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "warm 2.0\n"
@@ -56,5 +59,6 @@ def test_an_endless_loop(fetch: str, threads: int, size: int, body: str) -> None
         assert process.stdout.read() == "end\n"
         assert process.wait(60) == 0
     finally:
+        watch.cancel()
         process.kill()
         process.communicate()

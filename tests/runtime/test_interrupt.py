@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,12 @@ def start(tmp_path: Path, source: tuple[bytes, dict[str, Any]], text: str) -> su
     (tmp_path / "f.o").write_bytes(source[0])
     (tmp_path / "f.json").write_text(json.dumps(source[1]))
     command = [sys.executable, "-c", text, str(tmp_path / "f.o"), str(tmp_path / "f.json")]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    watch = threading.Timer(180, process.kill)  # a loop that cannot be stopped fails, not hangs
+    watch.daemon = True
+    watch.start()
+    return process
 
 
 def line(process: subprocess.Popen[str]) -> str:
