@@ -4,6 +4,9 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
+# Byte code once, at installation, as pip does it for all but editable installs: where Python may not
+# write it (PYTHONDONTWRITEBYTECODE), `import flowc` would take 0.4 s instead of 0.25 s.
+COMPILE = $(BIN)/python -m compileall -q compiler ir backends runtime
 
 .PHONY: help demo test lint types large bless bench fuzz mutants clean
 .DELETE_ON_ERROR:
@@ -54,10 +57,12 @@ mutants: .venv/test.stamp
 
 .venv/demo.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[examples,link]'
+	@$(COMPILE)
 	@touch $@
 
 .venv/test.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,examples]'
+	@$(COMPILE)
 	@touch $@
 
 clean:
