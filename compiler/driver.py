@@ -30,6 +30,7 @@ from flowc.runtime import (
     Context,
     Executable,
     FastCall,
+    Gate,
     Library,
     ThreadPool,
     jit,
@@ -117,14 +118,15 @@ class Compiled:
 
     def bind(
         self, state: Sequence[np.ndarray[Any, Any]] = (), pool: ThreadPool | None = None,
-        calls: Sequence[Any] = (),
+        calls: Sequence[Any] = (), gate: Gate | None = None,
     ) -> FastCall:
         """A call object over these state arrays, which it updates in place.
 
-        calls: what its host calls call, by default what the ops say (`hostcalls`).
+        calls: what its host calls call, by default what the ops say (`hostcalls`). gate: keeps
+        apart calls that change the same state.
         """
         ctx = Context(pool, host_calls=tuple(calls or host_functions(self.program)))
-        return FastCall(self.executable, list(state), ctx)
+        return FastCall(self.executable, list(state), ctx, gate=gate)
 
 
 def compile_program(

@@ -110,14 +110,15 @@ def _propagate(
     needed: tuple[bool, ...],
     sums: _Cotangents,
 ) -> None:
+    operands = instr.operands  # a loop may change them while its gradient is made
     try:
-        towards = instr.op.grad_needed(b, instr.operands, instr.results, gs, needed)
+        towards = instr.op.grad_needed(b, operands, instr.results, gs, needed)
     except NotImplementedError as e:
         raise IRError(str(e), instr.source or instr.op.name, instr.loc) from None
-    if len(towards) != len(instr.operands):
-        name, n = instr.op.name, len(instr.operands)
+    if len(towards) != len(operands):
+        name, n = instr.op.name, len(operands)
         raise IRError(f"{len(towards)} gradients for {n} operands", name, instr.loc)
-    for v, g, wants in zip(instr.operands, towards, needed, strict=True):
+    for v, g, wants in zip(operands, towards, needed, strict=True):
         if g is not None and wants:
             sums.add(v, g)
 

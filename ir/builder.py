@@ -156,11 +156,14 @@ class Builder:
         for instr in self.instrs:
             instr.op = substituted_deep(instr.op, env)
 
-    def extend(self, instr: Instr, op: Op) -> None:
+    def extend(self, instr: Instr, op: Op, operands: Sequence[Value] | None = None) -> None:
         """Replace the op of an instruction by one with the same results and further ones behind.
 
         For gradients of loops, which keep more of the forward loop than the program asked for.
+        operands: the new ones, if they change; all are defined before the instruction.
         """
+        if operands is not None:
+            instr.operands = tuple(operands)
         types = op.infer(*(v.type for v in instr.operands))
         types = types if isinstance(types, tuple) else (types,)
         n = len(instr.results)

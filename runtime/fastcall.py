@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -16,8 +17,10 @@ from .abi import E_CANCELLED
 from .arrays import RECYCLE_BYTES, Array, Recycler, address
 from .context import Context
 from .executable import Executable
+from .gate import Gate
 from .native import native
 
+FAST, CALLABLE = "flowc_fastcall", "flowc_callable"
 _METH_FASTCALL = 0x0080
 _REPORT = struct.Struct("=ii4q")
 _ARRAY_API = {"new_from_descr": 94, "set_base": 282}
@@ -34,11 +37,21 @@ class _MethodDef(ctypes.Structure):
 
 
 @cache
-def _method() -> _MethodDef:
-    """One for the process: the function is generic, its record differs."""
-    method = _MethodDef(b"flowc_fastcall", native().fastcall, _METH_FASTCALL, None)
+def _method(name: str) -> _MethodDef:
+    """One for the process: the function is generic, its `self` differs."""
+    address = native().callable if name == CALLABLE else native().fastcall
+    method = _MethodDef(name.encode(), address, _METH_FASTCALL, None)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(method))
     return method
+
+
+def builtin(name: str, holder: tuple[Any, ...]) -> Callable[..., Any]:
+    """A builtin function of that `name` (FAST, CALLABLE) over what `holder`, its self, holds."""
+    create = ctypes.PYFUNCTYPE(ctypes.py_object, _P, ctypes.py_object, _P)(
+        ("PyCFunction_NewEx", ctypes.pythonapi)
+    )
+    created: Callable[..., Any] = create(_at(_method(name)), holder, None)
+    return created
 
 
 @cache
@@ -77,7 +90,7 @@ class FastCall:
     `state_arrays`: as of `Executable.call`; they stay where they are, and no input may overlap
     one that the function writes. `ctx`: used by one call at a time; a call that finds it busy
     takes the slow path with another context. `release_gil`: for functions that run for more than
-    a few µs. What the native check does not accept goes to `Executable.call`, which raises or
+    a few µs. `gate`: excludes other calls that have it. What the native check does not accept goes to `Executable.call`, which raises or
     converts. `native` is the bare builtin: outputs, `None` (take the slow path) or an error report.
     """
 
@@ -88,13 +101,14 @@ class FastCall:
         ctx: Context | None = None,
         *,
         release_gil: bool = True,
+        gate: Gate | None = None,
     ) -> None:
-        self.executable, self.ctx = executable, ctx or Context()
+        self.executable, self.ctx, self.gate = executable, ctx or Context(), gate
         self.state = list(executable._states(state_arrays))
         self._native = native()
         self.native: Callable[..., Any] | None = None
         if _array_api() and not executable.manifest.data_dims:
-            self.native = _make(executable, self.state, self.ctx, release_gil)
+            self.native = _make(self, release_gil)
 
     def __call__(self, *arrays: Any) -> list[Array]:
         if self.native is not None:
@@ -105,10 +119,12 @@ class FastCall:
             if result.__class__ is list:
                 return result
             if result is not None:
-                self._raise(result)
-        return self.executable.call(arrays, self.state, ctx=self.ctx)
+                self.fail(result)
+        with self.gate or nullcontext():
+            return self.executable.call(arrays, self.state, ctx=self.ctx)
 
-    def _raise(self, report: bytes) -> None:
+    def fail(self, report: bytes) -> None:
+        """Raise what an error report of `native` says."""
         code, op, *detail = _REPORT.unpack(report)
         if code == E_CANCELLED:
             self._native.interrupt_clear()
@@ -116,13 +132,12 @@ class FastCall:
         self.executable.raise_error(code, op, detail, cause)
 
 
-def _make(
-    executable: Executable, state: list[Array], ctx: Context, release_gil: bool
-) -> Callable[..., Any]:
+def _make(call: FastCall, release_gil: bool) -> Callable[..., Any]:
+    executable, state, ctx = call.executable, call.state, call.ctx
     manifest = executable.manifest
     inputs = (ir.InputEntry * max(1, len(manifest.inputs)))()
     outputs = (ir.OutputEntry * max(1, len(manifest.outputs)))()
-    keep: list[Any] = [executable, state, ctx, inputs, outputs]
+    keep: list[Any] = [executable, state, ctx, inputs, outputs, call.gate]
     for entry, spec in zip(inputs, manifest.inputs, strict=False):
         sizes = [-1 if isinstance(d, str) else d for d in spec.shape]
         template = (_I64 * (len(sizes) + 1))(*sizes)
@@ -135,11 +150,8 @@ def _make(
         keep += [allocate, output]
     record = _record(executable, state, ctx, inputs, outputs, keep)
     record.release_gil = release_gil
-    create = ctypes.PYFUNCTYPE(ctypes.py_object, _P, ctypes.py_object, _P)(
-        ("PyCFunction_NewEx", ctypes.pythonapi)
-    )
-    created: Callable[..., Any] = create(_at(_method()), (bytes(record), keep), None)
-    return created
+    record.gate = call.gate.address if call.gate is not None else None
+    return builtin(FAST, (bytes(record), keep))
 
 
 def _record(

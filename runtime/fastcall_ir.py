@@ -8,11 +8,15 @@ allocates a format string for each new array.
 
 Results: a list of outputs, `None` (the caller takes the checking path), or `bytes` holding
 error_code, error_op and error_detail of the failed run.
-"""
+
+`gate`: a word that is 1 while somebody changes the state that the function changes; the caller then
+takes the checking path, which waits."""
 
 from __future__ import annotations
 
 import ctypes
+
+from . import callable_ir
 
 _P, _I = ctypes.c_void_p, ctypes.c_int64
 
@@ -21,7 +25,7 @@ RECORD_FIELDS: tuple[tuple[str, type], ...] = (
     ("buffers", _P), ("dims", _P), ("input_dims", _P), ("output_dims", _P), ("inputs", _P),
     ("outputs", _P), ("n_inputs", _I), ("n_outputs", _I), ("first_output", _I),
     ("release_gil", _I), ("small_bytes", _I), ("none", _P), ("array_type", _P),
-    ("byte_descr", _P), ("new_from_descr", _P), ("set_base", _P),
+    ("byte_descr", _P), ("new_from_descr", _P), ("set_base", _P), ("gate", _P),
 )  # fmt: skip
 
 
@@ -57,7 +61,7 @@ FLAGS_NEEDED = 0x0101
 
 _TEXT = """
 %rec = type { ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, i64, i64, i64, ptr,
-              ptr, ptr, ptr, ptr }
+              ptr, ptr, ptr, ptr, ptr }
 %in = type { ptr, i64, ptr }
 %out = type { ptr, i64, i64, ptr }
 %array = type { [$HEADER x i8], ptr, i32, ptr, ptr, ptr, ptr, i32 }
@@ -316,6 +320,28 @@ define ptr @flowc_fastcall(ptr %self, ptr %args, i64 %nargs) {
 entry:
   %holder = call ptr @PyTuple_GetItem(ptr %self, i64 0)
   %rec = call ptr @PyBytes_AsString(ptr %holder)
+  %gate = LOAD rec.gate
+  %open = icmp eq ptr %gate, null
+  br i1 %open, label %free, label %try
+try:
+  %pair = cmpxchg ptr %gate, i32 0, i32 1 acquire monotonic
+  %got = extractvalue { i32, i1 } %pair, 1
+  br i1 %got, label %alone, label %slow
+alone:
+  %r1 = call ptr @flowc_enter(ptr %rec, ptr %args, i64 %nargs)
+  store atomic i32 0, ptr %gate release, align 4
+  ret ptr %r1
+free:
+  %r2 = call ptr @flowc_enter(ptr %rec, ptr %args, i64 %nargs)
+  ret ptr %r2
+slow:
+  %none = LOAD rec.none
+  call void @Py_IncRef(ptr %none)
+  ret ptr %none
+}
+
+define internal ptr @flowc_enter(ptr %rec, ptr %args, i64 %nargs) {
+entry:
   %n = LOAD64 rec.n_inputs
   %count = icmp eq i64 %n, %nargs
   br i1 %count, label %lock, label %slow
@@ -402,14 +428,16 @@ slow:
 
 def text(retry: int) -> str:
     """The LLVM text, to stand behind `host_ir.module_text`; fields of the context not expanded."""
-    names = [name for name, _ in RECORD_FIELDS]
+    fields = {"rec": RECORD_FIELDS, "cell": callable_ir.CELL_FIELDS}
     lines = []
-    for line in _TEXT.split("\n"):
+    for line in (_TEXT + callable_ir.TEXT).split("\n"):
         head, found, tail = line.partition(" = LOAD")
         if found:
-            kind, name = tail.split()[0], tail.split()[-1].removeprefix("rec.")
+            kind, path = tail.split()[0], tail.split()[-1]
+            of, name = path.split(".")
+            index = [n for n, _ in fields[of]].index(name)
             at = f"{head}.at"
-            lines.append(f"{at} = getelementptr %rec, ptr %rec, i32 0, i32 {names.index(name)}")
+            lines.append(f"{at} = getelementptr %{of}, ptr %{of}, i32 0, i32 {index}")
             line = f"{head} = load {'i64' if kind.startswith('64') else 'ptr'}, ptr {at}"
         lines.append(line)
     body = "\n".join(lines)
@@ -424,4 +452,5 @@ PYTHON_SYMBOLS = (
     "PyTuple_GetItem", "PyBytes_AsString", "PyBytes_FromStringAndSize", "PyList_New",
     "PyList_SetItem", "PyTuple_New", "PyTuple_SetItem", "PyLong_FromLongLong",
     "PyObject_CallObject", "Py_IncRef", "Py_DecRef", "PyEval_SaveThread", "PyEval_RestoreThread",
+    *callable_ir.PYTHON_SYMBOLS,
 )  # fmt: skip

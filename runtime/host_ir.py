@@ -36,7 +36,12 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 define i32 @flowc_try_lock(ptr %ctx) nounwind {
   %lock = getelementptr %flowc_run_context, ptr %ctx, i32 0, i32 1
-  %pair = cmpxchg ptr %lock, i32 0, i32 1 acquire monotonic
+  %rc = call i32 @flowc_take_word(ptr %lock, i32 1)
+  ret i32 %rc
+}
+
+define i32 @flowc_take_word(ptr %word, i32 %mark) nounwind {
+  %pair = cmpxchg ptr %word, i32 0, i32 %mark acquire monotonic
   %got = extractvalue { i32, i1 } %pair, 1
   %rc = zext i1 %got to i32
   ret i32 %rc

@@ -14,7 +14,8 @@ import numpy as np
 
 from flowc.compiler.analysis import CostAnalysis
 from flowc.compiler.options import Options
-from flowc.runtime import ThreadPool
+from flowc.runtime import Entry, Gate, ThreadPool
+from flowc.runtime.callable_ir import NESTED, NOTHING, ONE
 
 from . import errors
 from .backend import compile_function
@@ -23,6 +24,7 @@ from .config import ConfigProto
 from .fetching import convert, feed_array, feed_key, flatten_feeds, flatten_fetches
 from .graph import Graph, get_default_graph, session_stack
 from .host import host_value
+from .lazy import hostcalls
 from .registry import operator
 from .special import satisfied, specialize
 from .store import Store
@@ -38,12 +40,13 @@ class _Call:
 
     native: the compiled entry itself, which refuses (returns None) what are not arrays of its
     types and shapes; finish: makes what `run` returns of its outputs; fast: the entry's owner.
-    writes: whether it changes variables. assumed: feeds whose values compiled code assumes.
+    locks: whether callers of `native` hold the session's gate, for it does not take it itself.
+    entry: what `make_callable` gave out. assumed: feeds whose values compiled code assumes.
     """
 
     __slots__ = (
-        "assumed", "dtypes", "fast", "feeds", "fetches", "finish", "native", "rebuild", "table",
-        "writes",
+        "assumed", "dtypes", "entry", "fast", "feeds", "fetches", "finish", "locks", "native",
+        "rebuild", "table",
     )  # fmt: skip
 
     def __init__(self, fetches: list[Any], feeds: list[Tensor], rebuild: Any) -> None:
@@ -53,7 +56,8 @@ class _Call:
         self.native: Callable[..., Any] = _refuse
         self.finish: Callable[[Any], Any] = list
         self.fast: Any = None
-        self.writes = False
+        self.locks = False
+        self.entry: Entry | None = None
         self.assumed: tuple[int, ...] = ()
 
     def key(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
@@ -87,7 +91,8 @@ class BaseSession:
         self.closed = False
         self._calls: dict[Any, _Call] = {}
         self._callables: list[_Call] = []
-        self._lock = threading.RLock()
+        self._lock = Gate()  # of the variables' values
+        self._compiling = threading.RLock()
 
     @property
     def graph(self) -> Graph:
@@ -120,7 +125,7 @@ class BaseSession:
             return self._run_new(fetches, feed_dict or {})
         values = feed_dict.values() if feed_dict else ()
         try:
-            if call.writes:
+            if call.locks:
                 with self._lock:
                     out = call.native(*values)
             else:
@@ -134,7 +139,7 @@ class BaseSession:
     def _run_call(self, call: _Call, arrays: list[Any], report: Any = None) -> Any:
         """Run a prepared call on the values of its feeds; or raise what its entry reported."""
         if report is not None:
-            call.fast._raise(report)
+            call.fast.fail(report)
         for i, dtype in enumerate(call.dtypes):
             value = arrays[i]
             if value.__class__ is not np.ndarray or value.dtype is not dtype:
@@ -154,20 +159,11 @@ class BaseSession:
         def run(*args: Any) -> Any:
             if len(args) != len(feeds):
                 raise TypeError(f"{len(feeds)} values are to be fed, {len(args)} were given")
-            try:
-                if call.writes:
-                    with self._lock:
-                        out = call.native(*args)
-                else:
-                    out = call.native(*args)
-            except KeyboardInterrupt as interrupt:
-                raise call.fast.executable.interrupted(call.fast.ctx, interrupt) from None
-            if out.__class__ is list:
-                return call.finish(out)
-            return self._run_call(call, list(args), out)
+            return self._run_call(call, list(args))
 
+        call.entry = Entry(run, lambda report: call.fast.fail(report))
         self._callables.append(call)
-        return run
+        return call.entry.function
 
     def _run_new(self, fetches: Any, feed_dict: Any) -> Any:
         """Prepare a call and run it."""
@@ -212,7 +208,7 @@ class BaseSession:
         ranks = tuple(a.ndim for a in arrays)
         signature = (tuple(call.fetches), tuple(call.feeds), ranks, self.options)
         cache: list[tuple[Program, Any]]
-        with self._lock:
+        with self._compiling:
             cache = self._graph.compiled.setdefault(signature, [])
             for program, executable in cache:
                 if satisfied(program, arrays):
@@ -243,16 +239,21 @@ class BaseSession:
     def _bound(self, program: Program, executable: Any, call: _Call) -> Callable[..., Any]:
         """What runs the program on this session's state and returns the nested values."""
         state = [self.store.array(op) for op in program.state]
-        run = executable.bind(state, self._pool())
-        finish = _finisher(call, program)
         writes = any(program.updates(op) for op in program.state)
+        # What a host call calls may run this session again: then the gate is Python's to hold.
+        locks = writes and bool(hostcalls.host_functions(executable.program))
+        gate = self._lock if writes and not locks else None
+        run = executable.bind(state, self._pool(), gate=gate)
+        mode, finish = _finisher(call, program)
         inputs = program.inputs
         if inputs != tuple(range(len(call.feeds))):
             every = run
             run = lambda *arrays: every(*[arrays[i] for i in inputs])  # noqa: E731
         elif program.implied and getattr(run, "native", None) is not None:
-            call.native, call.finish, call.fast, call.writes = run.native, finish, run, writes
-        return _locked(run, self._lock if writes else nullcontext(), finish)
+            call.native, call.finish, call.fast, call.locks = run.native, finish, run, locks
+            if call.entry is not None and not locks:
+                call.entry.set(run, mode, finish)
+        return _locked(run, self._lock if locks else nullcontext(), finish)
 
     def _run_host(self, call: _Call, arrays: list[Any]) -> Any:
         """Strings have no type in compiled code: they are evaluated here, the rest is run."""
@@ -303,6 +304,8 @@ class BaseSession:
         for call in (*self._calls.values(), *self._callables):
             call.table.clear()
             call.native = _refuse
+            if call.entry is not None:
+                call.entry.clear()
         self._calls.clear()
         self.store.clear()
 
@@ -389,25 +392,25 @@ def _refuse(*arrays: Any) -> None:
     """Stands for a compiled entry where there is none."""
 
 
-def _finisher(call: _Call, program: Program) -> Callable[[Any], Any]:
-    """Nests outputs as the fetches; scalars become NumPy scalars."""
+def _finisher(call: _Call, program: Program) -> tuple[int, Callable[[Any], Any]]:
+    """What nests outputs as the fetches, scalars as NumPy scalars; and an `Entry`'s mode for it."""
     fetches, rebuild = call.fetches, call.rebuild
     tensors = [f for f in fetches if isinstance(f, Tensor)]
     if not tensors and len(fetches) == 1 and rebuild([None]) is None:
-        return lambda out: None
+        return NOTHING, lambda out: None
     results = program.function.results
     scalar = [not results[i].ty.rank for i in range(len(tensors))]
     single = len(fetches) == 1 and rebuild([_ONE]) is _ONE
     if single and not scalar[0]:
-        return itemgetter(0)
+        return ONE, itemgetter(0)
     if single:
-        return lambda out: out[0][()]
+        return NESTED, lambda out: out[0][()]
     places = [tensors.index(f) if isinstance(f, Tensor) else None for f in fetches]
 
     def nested(out: Any) -> Any:
         return rebuild([None if p is None else out[p][()] if scalar[p] else out[p] for p in places])
 
-    return nested
+    return NESTED, nested
 
 
 def _name(fetches: Sequence[Any]) -> str:

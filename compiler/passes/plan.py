@@ -10,6 +10,7 @@ from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.form import Buffer, Kernel, Stage
+from flowc.ir.kernel.patterns import classify
 from flowc.ir.plan import (
     Cond,
     Copy,
@@ -76,10 +77,13 @@ def update_state(p: Program, opts: Plan, ctx: Context) -> Program:
 
 
 def _pointwise(k: Kernel, old: Buffer, new: Buffer) -> bool:
-    """Whether k reads `old` only where it then writes `new`, not after, and not in a reduction."""
+    """Whether k reads `old` only where it then writes `new`, not after, and not in a reduction.
+
+    Stages over one domain store when all of their values are computed (see `_stores_last`).
+    """
     if old.shape != new.shape or old.dtype != new.dtype:
         return False
-    done = False
+    done, last = False, _stores_last(k)
     for s in k.stages:
         if not isinstance(s, Stage):
             if old in k.inputs:
@@ -90,8 +94,18 @@ def _pointwise(k: Kernel, old: Buffer, new: Buffer) -> bool:
         for e in s.reads():
             if e.attr is old and (done or e in inside or ex.load_parts(e)[1] != s.axes):
                 return False
-        done = done or s.out is new
+        done = done or (s.out is new and not last)
     return True
+
+
+def _stores_last(k: Kernel) -> bool:
+    """Whether every schedule of k computes all results of a point before it stores any of them:
+    elementwise stages over one domain, after a contract or a reduction of columns or not."""
+    kinds = [classify(s) for s in k.stages]
+    shapes = {s.outs[0].shape for s in k.stages}
+    return kinds[0] in ("map", "contract", "columns") and len(shapes) == 1 and (
+        all(kind == "map" for kind in kinds[1:])
+    )
 
 
 class _Order:

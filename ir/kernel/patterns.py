@@ -60,7 +60,12 @@ def variables(e: Expr) -> set[Expr]:
 def is_identity(e: Expr, axes: tuple[Expr, ...]) -> bool:
     """Whether a load reads its buffer at exactly these axes, with no predicate."""
     _, idx, pred = load_parts(e)
-    return pred is None and idx == axes
+    return pred is None and len(idx) == len(axes) and all(map(same_index, idx, axes))
+
+
+def same_index(i: Expr, axis: Expr) -> bool:
+    """Whether an index is this axis; along one of extent 1 that is 0."""
+    return i is axis or (axis.attr.extent == 1 and is_const_index(i) == 0)
 
 
 def is_view(s: AnyStage) -> Buffer | None:

@@ -17,7 +17,8 @@ from ..dims import Dim
 from ..dtypes import bool_, i64
 from ..types import TensorType, Type
 from .base import primitive
-from .counting import trip_count
+from .counting import counter
+from .elements import scan_body
 from .loop_grad import cond_gradient, loop_gradient
 
 Run = Callable[[Function, Sequence[Any]], list[Any]]
@@ -188,24 +189,35 @@ class While(Control):
     def grad_needed(
         self, b: Any, operands: Any, results: Any, gs: Any, needed: tuple[bool, ...]
     ) -> tuple[Value | None, ...]:
-        op: While | Scan = self
-        counted = self.as_scan(operands, b.producer)
-        if counted is not None:
-            b.extend(b.producer[results[0]], counted)  # stacks of a known size
-            op = counted
-        return loop_gradient(b, op, operands, results, gs, needed)
+        found = self.as_scan(operands, b.producer)
+        if found is None:
+            return loop_gradient(b, self, operands, results, gs, needed)
+        op, places = found  # stacks of a known size
+        given = tuple(operands[i] for i in places)
+        b.extend(b.producer[results[0]], op, given)
+        out: list[Value | None] = [None] * len(operands)
+        parts = loop_gradient(b, op, given, results, gs, tuple(needed[i] for i in places))
+        for i, g in zip(places, parts, strict=True):
+            if g is not None:
+                before = out[i]
+                out[i] = g if before is None else b.add(before, g)
+        return tuple(out)
 
     def as_scan(
         self, operands: Sequence[Value], producer: Mapping[Value, Instr]
-    ) -> Scan | None:
-        """The same loop as a `scan`, where the number of rounds is known before it starts.
+    ) -> tuple[Scan, tuple[int, ...]] | None:
+        """The same loop as a `scan`, where the number of rounds is known before it starts; and
+        which of the operands its operands are.
 
         The loop must keep nothing (`trips` empty) and its test have no effects. producer: what
         defines values around the loop.
         """
         silent = not any(i.op.effects for i in self.cond.instrs)
-        trip = trip_count(self, operands, producer) if silent and not self.trips else None
-        return None if trip is None else Scan(self.body, self.carried, 0, trip)
+        count = counter(self, operands, producer) if silent and not self.trips else None
+        if count is None:
+            return None
+        body, xs, places = scan_body(self, count)
+        return Scan(body, self.carried, xs, count.count), places
 
 
 @primitive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .. import dims
@@ -21,21 +22,31 @@ _FOLDS: dict[str, Callable[[Dim, Dim], Dim]] = {
 _DEPTH = 12  # how far a size is followed through casts, sums and shape vectors
 
 
-def trip_count(
+@dataclass(frozen=True)
+class Counter:
+    """The carried value `at` is start, start + step, …; there are `count` rounds."""
+
+    at: int
+    start: Dim
+    step: int
+    count: Dim
+
+
+def counter(
     op: Any, operands: Sequence[Value], producer: Mapping[Value, Instr]
-) -> Dim | None:
-    """The number of rounds of a `while` as a dimension, if a counter alone decides it, else None.
+) -> Counter | None:
+    """The counter of a `while`, if one alone decides the number of rounds, else None.
 
     The pattern: `cond` is i < n (or ≤, or turned round); i is carried and grows by a constant; n is
     a size or constant that does not change. producer: which instruction defines a value around the
     loop.
     """
     outer = _Sizes(producer, lambda v: None)
-    test = op.cond.producers().get(op.cond.results[0])
+    test = _made(op.cond.producers(), op.cond.results[0])
     if test is None or test.op.name != "compare":
         return None
     left, right = test.operands
-    relation = test.op.op
+    relation = test.op.op  # type: ignore[attr-defined]
     if relation in ("gt", "ge"):
         left, right, relation = right, left, {"gt": "lt", "ge": "le"}[relation]
     if relation not in ("lt", "le") or left not in op.cond.params[: op.carried]:
@@ -50,12 +61,22 @@ def trip_count(
         return None  # i might step over the greatest integer
     room = dims.add(dims.add(limit, -start), 1 if relation == "le" else 0)
     count = dims.maximum(dims.ceildiv(room, step), 0)
-    return count if op.max_trips is None else dims.minimum(count, op.max_trips)
+    if op.max_trips is not None:
+        count = dims.minimum(count, op.max_trips)
+    return Counter(at, start, step, count)
+
+
+def _made(producer: Mapping[Value, Instr], v: Value) -> Instr | None:
+    """What makes v; reshapes to the shape that there is already are looked through."""
+    instr = producer.get(v)
+    while instr is not None and instr.op.name == "reshape" and instr.operands[0].type == v.type:
+        instr = producer.get(instr.operands[0])
+    return instr
 
 
 def _step(body: Function, at: int) -> int | None:
     """c > 0 where body's result `at` is its parameter `at` plus the constant c."""
-    made = body.producers().get(body.results[at])
+    made = _made(body.producers(), body.results[at])
     if made is None or made.op.name != "add":
         return None
     sizes = _Sizes(body.producers(), lambda v: None)

@@ -77,7 +77,7 @@ class CompiledFunction:
 
     def failed(self, report: bytes) -> NoReturn:
         """Raise what `native` reported."""
-        self._bound._raise(report)
+        self._bound.fail(report)
         raise AssertionError(report)
 
     def finish(self, outputs: Sequence[Any]) -> Any:

@@ -44,6 +44,17 @@ def known_branch(b: Rewriter, op: Any, pred: Value, *operands: Value) -> Replace
     return lambda: b.call_region(f, operands)
 
 
+@rule("counted-loop", "while")
+def counted_loop(b: Rewriter, op: Any, *operands: Value) -> Replacement:
+    """A loop whose number of rounds is known when it starts is a scan: no test in each round, and
+    rows that a round reads of an array are where they are."""
+    found = op.as_scan(operands, b.producer)
+    if found is None:
+        return None
+    scan, places = found
+    return lambda: b.emit(scan, *(operands[i] for i in places))
+
+
 @rule("sink-constant", *CONTROL)
 def sink_constant(b: Rewriter, op: Any, *operands: Value) -> Replacement:
     """Operands that cost nothing to make (splats, counts, sizes) are made inside."""

@@ -1,0 +1,81 @@
+"""Loops that read one row of an array in each round: the rows become elements of a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core import Function, Instr, Value
+from .base import REGISTRY
+from .counting import Counter
+
+
+def scan_body(op: Any, c: Counter) -> tuple[Function, int, tuple[int, ...]]:
+    """(body, xs, places) of the scan that a counted `while` is.
+
+    An array [rounds, …] of which a round reads the row that the counter tells becomes one of the xs;
+    invariants that are then not used are dropped. places: which of the loop's operands each operand
+    of the scan is.
+    """
+    body: Function = op.body
+    n = op.carried
+    rows: dict[Value, Value] = {}  # invariant → its element
+    index = _Index(body, c)
+    instrs: list[Instr] = []
+    for i in body.instrs:
+        if index.is_row(i, body.params[n:]):
+            x = i.operands[0]
+            if x not in rows:
+                rows[x] = Value(x.ty.with_shape(x.ty.shape[1:]), x.name)
+            i = Instr(_reshape(i.result), (rows[x],), i.results, i.loc, i.source)
+        instrs.append(i)
+    used = {v for i in instrs for v in i.operands} | set(body.results)
+    places = list(range(n))
+    places += [j for j, p in enumerate(body.params) if p in rows]
+    places += [j for j, p in enumerate(body.params) if j >= n and p in used]
+    params = [*body.params[:n], *(rows[p] for p in body.params if p in rows)]
+    params += [p for p in body.params[n:] if p in used]
+    new = Function(body.name, tuple(params), tuple(instrs), body.results)
+    return new, len(rows), tuple(places)
+
+
+def _reshape(v: Value) -> Any:
+    return REGISTRY["reshape"](shape=v.ty.shape)  # type: ignore[call-arg]
+
+
+class _Index:
+    """Which values of a body are the number of the round."""
+
+    def __init__(self, body: Function, c: Counter) -> None:
+        self.producer: Mapping[Value, Instr] = body.producers()
+        self.rounds = c.count
+        self.counter = body.params[c.at] if (c.start, c.step) == (0, 1) else None
+
+    def is_row(self, i: Instr, invariants: tuple[Value, ...]) -> bool:
+        """Whether i reads the row of this round of an invariant that has one for each round."""
+        op: Any = i.op
+        if op.name not in ("gather", "dynamic_slice") or i.operands[0] not in invariants:
+            return False
+        x = i.operands[0].ty
+        if not x.rank or x.shape[0] != self.rounds:
+            return False
+        if op.name == "gather":
+            return op.batch == 0 and i.operands[1].ty.count == 1 and self._is_counter(i.operands[1])
+        whole = op.sizes == (1, *x.shape[1:])  # the other starts are clamped to 0
+        return whole and self._is_counter(i.operands[1])
+
+    def _is_counter(self, v: Value) -> bool:
+        while v is not self.counter:
+            i = self.producer.get(v)
+            if i is None or i.op.name not in ("reshape", "cast", "broadcast"):
+                return False
+            if i.result.ty.count != 1 or not _holds(i.result, i.operands[0]):
+                return False
+            v = i.operands[0]
+        return True
+
+
+def _holds(to: Value, of: Value) -> bool:
+    """Whether every integer of the one type is the same in the other."""
+    a, b = to.ty.dtype, of.ty.dtype
+    return a == b or (a.kind == b.kind == "i" and a.bits >= b.bits)
