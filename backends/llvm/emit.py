@@ -88,6 +88,12 @@ INTRINSICS = {
 _POINTER_SUFFIX = {"masked.load", "masked.store", "masked.gather", "masked.scatter"}
 _ATTRS = "nounwind willreturn"
 
+# Instructions whose results follow from their text: of two in one region, the first serves both.
+_PURE = frozenset(
+    "add sub mul udiv sdiv urem srem and or xor shl lshr ashr trunc zext sext bitcast icmp fcmp fadd"
+    " fsub fmul fdiv fneg select getelementptr insertelement extractelement shufflevector".split()
+)
+
 
 def suffix(ty: str, n: int) -> str:
     """The mangled form of a type: v16f32, i64, p0, p3."""
@@ -190,6 +196,17 @@ class Function:
         self.lines: list[str] = []
         self._serial = 0
         self.block = "start"
+        self._known: list[dict[str, V]] = []  # by text: what each open region has computed
+        self._entered: dict[str, V] = {}  # and the entry block
+
+    def push(self) -> None:
+        """Enters a region: what is computed in it is forgotten by `pop`. Outside of all regions
+        nothing is remembered: only who opens one says where control flow splits."""
+        self._known.append({})
+
+    def pop(self) -> None:
+        """Leaves it."""
+        self._known.pop()
 
     def fresh(self, hint: str = "v") -> str:
         """A new local name."""
@@ -206,10 +223,27 @@ class Function:
         self.lines.append(f"  {line}")
 
     def op(self, ty: str, n: int, text: str, entry: bool = False) -> V:
-        """An instruction with a result of the type; `entry`: in the entry block."""
-        name = self.fresh()
-        (self.entry if entry else self.lines).append(f"  {name} = {text}")
-        return V(ty, n, name)
+        """An instruction with a result of the type; `entry`: in the entry block. Equal pure
+        instructions of a region and those around it are one."""
+        pure = bool(self._known) and text[: text.index(" ")] in _PURE
+        if pure:
+            found = self._find(text, entry)
+            if found is not None:
+                return found
+        out = V(ty, n, self.fresh())
+        (self.entry if entry else self.lines).append(f"  {out.s} = {text}")
+        if pure:
+            (self._entered if entry else self._known[-1])[text] = out
+        return out
+
+    def _find(self, text: str, entry: bool) -> V | None:
+        found = self._entered.get(text)
+        if found is None and not entry:
+            for known in reversed(self._known):
+                found = known.get(text)
+                if found is not None:
+                    break
+        return found
 
     def start(self, label: str) -> None:
         """Begins a block; the one before has to end in a branch."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flowc.ir import dims
 from flowc.ir.dims import Dim
@@ -37,12 +38,14 @@ class Place:
 class Address:
     """An element address per lane: `base` for lane 0 (or all), and how the lanes differ.
 
-    step: elements from lane to lane, None where `offsets` (a vector, elements) says it.
+    step: elements from lane to lane, None where `offsets` (a vector, elements) says it. cell: the
+    constant offset of lane 0 in private memory, None elsewhere or where it is not constant.
     """
 
     base: V
     step: int | None
     offsets: V | None = None
+    cell: int | None = None
 
 
 @dataclass
@@ -52,6 +55,7 @@ class Memory:
     values: Values
     places: dict[Buffer, Place] = field(default_factory=dict)
     _zero: dict[int, V] = field(default_factory=dict)
+    _offsets: dict[Any, tuple[dict[Expr, Dim], Dim]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fn, self.ops = self.values.fn, self.values.ops
@@ -68,18 +72,20 @@ class Memory:
     def address(self, b: Buffer, idx: Iterable[Expr]) -> Address:
         """The address of b[idx] in the current lanes."""
         place, lanes = self.place(b), self.values.lanes
-        offset = ex.index(0)
-        for i, stride in zip(idx, place.strides, strict=True):
-            offset = offset + ex.index(stride) * i
-        terms, c = ex.linear(offset)
-        step = terms.pop(lanes.var, 0) if lanes is not None else 0
-        base, vectors = self.values.linear_parts(terms, c)
+        terms, c = self._offset(place.strides, tuple(idx))
+        step: Dim = 0
+        if lanes is not None and lanes.var in terms:
+            terms = dict(terms)
+            step = terms.pop(lanes.var)
+        scalar, known, vectors = self.values.linear_parts(terms, c)
         if lanes is not None and step != 0:
-            base = self._add_lane_base(base, lanes.base, step)
-        pointer = self._gep(b, place.pointer, base)
+            scalar, known = self._add_lane_base(scalar, known, lanes.base, step)
+        pointer = place.pointer if scalar is None else self._gep(b, place.pointer, scalar)
+        pointer = self._gep(b, pointer, known)
         if not vectors and isinstance(step, int):
             if step in (0, 1, -1):
-                return Address(pointer, step)
+                cell = known if place.private and scalar is None else None
+                return Address(pointer, step, cell=cell)
             ty = "i32" if abs(step) < 2**24 else "i64"
             assert lanes is not None
             return Address(pointer, None, iota(lanes.width, 0, step, ty))
@@ -89,18 +95,31 @@ class Memory:
             total = v if total is None else self.ops.inst("add", total, v)
         return Address(pointer, None, total)
 
-    def _add_lane_base(self, base: V | int, lane: V | int, step: Dim) -> V | int:
-        if isinstance(lane, int) and isinstance(step, int) and isinstance(base, int):
-            return base + lane * step
-        if lane == 0:
-            return base
+    def _offset(
+        self, strides: tuple[Dim, ...], idx: tuple[Expr, ...]
+    ) -> tuple[dict[Expr, Dim], Dim]:
+        """The linear form of an element's offset; unrolled loops ask for the same ones."""
+        found = self._offsets.get((strides, idx))
+        if found is None:
+            offset = ex.index(0)
+            for i, stride in zip(idx, strides, strict=True):
+                offset = offset + ex.index(stride) * i
+            found = self._offsets[strides, idx] = ex.linear(offset)
+        return found
+
+    def _add_lane_base(
+        self, scalar: V | None, known: int, lane: V | int, step: Dim
+    ) -> tuple[V | None, int]:
+        """The sum `scalar` + `known` with lane 0's part added."""
+        if isinstance(lane, int) and isinstance(step, int):
+            return scalar, known + lane * step
         if isinstance(lane, int):
+            if lane == 0:
+                return scalar, known
             part = self.values.dim(dims.mul(step, lane))
         else:
             part = self.values.scale(lane, step)
-        if base == 0:
-            return part
-        return self.ops.inst("add", part, integer("i64", base) if isinstance(base, int) else base)
+        return part if scalar is None else self.ops.inst("add", scalar, part), known
 
     def _gep(self, b: Buffer, pointer: V, offset: V | int) -> V:
         if offset == 0:
@@ -141,7 +160,7 @@ class Memory:
             at, p = Address(base, 1), None
         mask = self._mask(p)
         if place.private and at.step == 1:
-            out = self._plain(b, at.base, lanes.width)
+            out = self._cell(b, at, lanes.width)
             return out if p is None else self._zero_where_not(p, out)
         if at.step == 1 and mask is None:
             return self._plain(b, at.base, lanes.width)
@@ -154,6 +173,24 @@ class Memory:
         active = mask or V("i1", n, "splat (i1 true)")
         args: list[V | str] = [_aligned(where, b), active, zero_of(ty, n)]
         return self._masked("masked.gather", ty, n, where, args, place)
+
+    def _cell(self, b: Buffer, at: Address, n: int) -> V:
+        """n elements from an address (0: one), without a load where private memory is known."""
+        if at.cell is None:
+            return self._plain(b, at.base, n)
+        version = self.values.version(b)
+        out = self.values.cells.find(b, version, at.cell, n)
+        if out is None:
+            out = self._plain(b, at.base, n)
+            self.values.cells.keep(b, version, version, at.cell, out)
+        return out
+
+    def _put(self, b: Buffer, at: Address, value: V) -> None:
+        """An unmasked store of a vector, or of one element."""
+        self.fn.emit(f"store {value}, {at.base}, align {b.dtype.size}{self.place(b).meta}")
+        if at.cell is not None:  # the statement's `touch` follows
+            version = self.values.version(b)
+            self.values.cells.keep(b, version, version + 1, at.cell, value)
 
     def _plain(self, b: Buffer, pointer: V, n: int) -> V:
         ty, place = memory_type(b.dtype), self.place(b)
@@ -192,11 +229,10 @@ class Memory:
         needed = p
         if lanes is not None and lanes.divergent and not place.private:
             needed = self._mask(p)
-        pointer = at.base
         if needed is not None:
-            yes = self._any(needed)
-            pointer = self.fn.op(pointer.ty, 0, f"select {yes}, {pointer}, {self.zero_place()}")
-        out = self._plain(b, pointer, 0)
+            yes, base = self._any(needed), at.base
+            at = Address(self.fn.op(base.ty, 0, f"select {yes}, {base}, {self.zero_place()}"), 0)
+        out = self._cell(b, at, 0)
         return out if p is None or not p.n else self._zero_where_not(p, self.fn.splat(out, p.n))
 
     def _zero_where_not(self, p: V, v: V) -> V:
@@ -245,13 +281,13 @@ class Memory:
         assert lanes is not None
         value, mask = self.fn.splat(value, lanes.width), lanes.mask
         if place.private and at.step == 1 and mask is not None:
-            old = self._plain(b, at.base, lanes.width)
+            old = self._cell(b, at, lanes.width)
             value, mask = self.ops.select(mask, value, old), None
         if at.step == -1:
             at = Address(self._gep(b, at.base, 1 - lanes.width), 1)
             value, mask = self._reverse(value), None if mask is None else self._reverse(mask)
         if at.step == 1 and mask is None:
-            self.fn.emit(f"store {value}, {at.base}, align {b.dtype.size}{place.meta}")
+            self._put(b, at, value)
             return
         name, where = "masked.store", at.base
         if at.step != 1:
@@ -274,11 +310,10 @@ class Memory:
                 yes = self._any(lanes.mask)
                 spare = self.fn.op("ptr", 0, "alloca [16 x i8], align 16", entry=True)
                 pointer = self.fn.op("ptr", 0, f"select {yes}, {pointer}, {spare}")
-        else:
-            pointer = at.base
-            if value.n:
-                value = self.fn.op(value.ty, 0, f"extractelement {value}, i32 {value.n - 1}")
-        self.fn.emit(f"store {value}, {pointer}, align {b.dtype.size}{place.meta}")
+            at = Address(pointer, 0)
+        elif value.n:
+            value = self.fn.op(value.ty, 0, f"extractelement {value}, i32 {value.n - 1}")
+        self._put(b, at, value)
 
     def _last_active(self, mask: V, value: V) -> V:
         if not value.n:
@@ -302,7 +337,7 @@ class Memory:
         at = self.address(b, (*e.args, ex.index(0)))
         if at.step != 0:
             raise InternalError("hreduce of rows that differ by lane")
-        v = self._from_memory(b, self._plain(b, at.base, n))
+        v = self._from_memory(b, self._cell(b, at, n))
         while v.n > 1:
             half = (v.n + 1) // 2
             top = self._part(v, half, v.n - half)

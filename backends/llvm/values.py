@@ -19,6 +19,7 @@ from flowc.ir.kernel.expr import INDEX, Expr
 from flowc.ir.kernel.form import Buffer
 from flowc.runtime.errors import InternalError
 
+from .cells import Cells
 from .emit import Function, V
 from .scalar import Scalars, constant, integer
 
@@ -54,6 +55,8 @@ class Values:
         self._version: dict[Any, int] = {}
         self._deps: dict[Expr, tuple[Any, ...]] = {}
         self._scopes: list[dict[Any, V]] = [{}]
+        self.cells = Cells()
+        fn.push()
         # what one call of `value` has found: nothing is rebound meanwhile, so no versions are asked
         self._now: dict[Expr, V] = {}
         self._depth = 0
@@ -75,12 +78,20 @@ class Values:
     def push(self) -> None:
         """Enters a region: what is computed in it is forgotten by `pop`."""
         self._scopes.append({})
+        self.cells.push()
+        self.fn.push()
         self._now = {}
 
     def pop(self) -> None:
         """Leaves it."""
         self._scopes.pop()
+        self.cells.pop()
+        self.fn.pop()
         self._now = {}
+
+    def version(self, x: Any) -> int:
+        """How often a variable or buffer was touched."""
+        return self._version.get(x, 0)
 
     def enter_lanes(self, lanes: Lanes | None) -> Lanes | None:
         """Switches the vector context; returns the one before."""
@@ -214,14 +225,22 @@ class Values:
 
     def linear(self, terms: dict[Expr, Dim], c: Dim) -> V:
         """Σ coefficient · atom + c."""
-        scalar, vectors = self.linear_parts(terms, c)
-        out = scalar if isinstance(scalar, V) else integer("i64", scalar)
+        out, vectors = self.linear_sum(terms, c)
         for v in vectors:
             out = self.ops.inst("add", self.fn.splat(out, v.n), v)
         return out
 
-    def linear_parts(self, terms: dict[Expr, Dim], c: Dim) -> tuple[V | int, list[V]]:
+    def linear_sum(self, terms: dict[Expr, Dim], c: Dim) -> tuple[V, list[V]]:
         """The sum's part that is equal in all lanes, and the parts that are not."""
+        scalar, known, vectors = self.linear_parts(terms, c)
+        if scalar is None:
+            return integer("i64", known), vectors
+        return self.ops.inst("add", scalar, integer("i64", known)) if known else scalar, vectors
+
+    def linear_parts(self, terms: dict[Expr, Dim], c: Dim) -> tuple[V | None, int, list[V]]:
+        """The sum's part that is equal in all lanes (None: 0) but for its constant part, that, and
+        the parts that lanes differ in. What was computed first is added first: the sums of outer
+        loops' variables are loop-invariant, and many addresses differ in the constant alone."""
         known = 0
         scalars: list[V] = []
         vectors: list[V] = []
@@ -237,10 +256,10 @@ class Values:
             value = self.value(atom)
             part = self.scale(value, k)
             (vectors if part.n else scalars).append(part)
-        out: V | int = known
-        for s in scalars:
-            out = s if out == 0 else self.ops.inst("add", s, _as_value(out))
-        return out, vectors
+        out: V | None = None
+        for s in sorted(scalars, key=_age):
+            out = s if out is None else self.ops.inst("add", out, s)
+        return out, known, vectors
 
     def is_lane(self, e: Expr) -> bool:
         """Whether e is the variable of the vector loop."""
@@ -275,8 +294,7 @@ class Values:
         known = c if isinstance(c, int) else None
         if isinstance(base, int) and known is not None:
             c, base = known + step * base, 0
-        rest, _ = self.linear_parts(terms, c)
-        rest = integer("i64", rest) if isinstance(rest, int) else rest
+        rest, _ = self.linear_sum(terms, c)
         if base != 0:
             lane0 = integer("i64", base) if isinstance(base, int) else base
             rest = self.ops.inst("add", rest, self.scale(lane0, step))
@@ -384,8 +402,10 @@ def iota(n: int, start: int = 0, step: int = 1, ty: str = "i64") -> V:
     return V(ty, n, f"<{lanes}>")
 
 
-def _as_value(x: V | int) -> V:
-    return integer("i64", x) if isinstance(x, int) else x
+def _age(v: V) -> int:
+    """The serial number in a value's name: outer loops' are less."""
+    digits = v.s.lstrip("%abcdefghijklmnopqrstuvwxyz")
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _no_loads(e: Expr) -> V:

@@ -9,8 +9,9 @@ from heapq import heappop, heappush
 from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Buffer, Kernel, Stage
-from flowc.ir.kernel.patterns import classify
+from flowc.ir.kernel.patterns import classify, same_index
 from flowc.ir.plan import (
     Cond,
     Copy,
@@ -92,10 +93,15 @@ def _pointwise(k: Kernel, old: Buffer, new: Buffer) -> bool:
             continue
         inside = {e for x in ex.walk(s.value) if x.op == "reduce" for e in ex.walk(x.args[0])}
         for e in s.reads():
-            if e.attr is old and (done or e in inside or ex.load_parts(e)[1] != s.axes):
+            if e.attr is old and (done or e in inside or not _here(e, s)):
                 return False
         done = done or (s.out is new and not last)
     return True
+
+
+def _here(e: Expr, s: Stage) -> bool:
+    """Whether a load has the indices at which the stage writes."""
+    return all(map(same_index, ex.load_parts(e)[1], s.axes))
 
 
 def _stores_last(k: Kernel) -> bool:

@@ -81,7 +81,7 @@ MUTANTS = (
     Mutant(f"{P}/plan.py", "        if reached & others:\n            return False\n",
            "        if reached & others:\n            return True\n",
            "a variable is overwritten before others read it", FOUND),
-    Mutant(f"{P}/plan.py", "if s.free_at >= r.first:", "if s.free_at > r.first:",
+    Mutant(f"{P}/plan.py", "busy[0][0] < now:", "busy[0][0] <= now:",
            "a kernel writes over what it reads", FOUND),
     Mutant(f"{P}/plan.py", "if inside[0] != inside[1]:", "if False:",
            "what a loop reads is overwritten in its first round", FOUND),

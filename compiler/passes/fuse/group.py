@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import AnyStage, Buffer, Proc, Stage
-from flowc.ir.kernel.patterns import Kind, classify, is_identity
+from flowc.ir.kernel.patterns import Kind, classify, is_identity, same_index
 from flowc.ir.plan import Launch, Raw, Step, step_reads, step_writes
 
 from ..base import Context
@@ -153,7 +153,7 @@ class Grouper:
             return False
         for e in local:
             _, idx, pred = ex.load_parts(e)
-            if pred is not None or idx[:rank] != s.axes[:rank]:
+            if pred is not None or not all(map(same_index, idx[:rank], s.axes[:rank])):
                 return False
             if any(v in ex.walk(i) for i in idx[rank:] for v in s.axes[:rank]):
                 return False
