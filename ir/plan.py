@@ -103,8 +103,8 @@ class Loop:
 
     With `pred`: as long as it holds after `test` has run, at most `max_trips` rounds. With `count`:
     that many rounds, t rising, or falling with `reverse`. xs: (element, array): in round t the
-    memory of `element` is array[t]. trips receives the number of rounds (i64), and `symbol` is
-    that number.
+    memory of `element`, which the body reads or makes, is array[t]. trips receives the number of
+    rounds (i64), and `symbol` is that number.
     """
 
     body: tuple[Step, ...]
@@ -210,4 +210,7 @@ def step_writes(s: Step) -> list[Buffer]:
     if isinstance(s, Define):
         return []
     inner = [b for block in blocks(s) for x in block for b in step_writes(x)]
-    return [*inner, s.trips] if isinstance(s, Loop) and s.trips is not None else inner
+    if not isinstance(s, Loop):
+        return inner
+    rows = {e: array for e, array in s.xs}
+    return [rows.get(b, b) for b in inner] + ([] if s.trips is None else [s.trips])

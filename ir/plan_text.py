@@ -424,7 +424,8 @@ def rebind(k: Kernel, env: Mapping[Buffer, Buffer]) -> Kernel:
             stages.append(Proc(tuple(map(buf, s.outs)), s.axes, body))
         else:
             stages.append(Stage(buf(s.out), s.axes, expr(s.value)))
-    return Kernel(k.name, tuple(map(buf, k.inputs)), tuple(map(buf, k.outputs)), tuple(stages))
+    inputs, outputs = tuple(map(buf, k.inputs)), tuple(map(buf, k.outputs))
+    return Kernel(k.name, inputs, outputs, tuple(stages), k.parts)
 
 
 def rebind_loops(k: LoopKernel, env: Mapping[Buffer, Buffer]) -> LoopKernel:

@@ -90,8 +90,9 @@ class FastCall:
     `state_arrays`: as of `Executable.call`; they stay where they are, and no input may overlap
     one that the function writes. `ctx`: used by one call at a time; a call that finds it busy
     takes the slow path with another context. `release_gil`: for functions that run for more than
-    a few µs. `gate`: excludes other calls that have it. What the native check does not accept goes to `Executable.call`, which raises or
-    converts. `native` is the bare builtin: outputs, `None` (take the slow path) or an error report.
+    a few µs. `gate`: excludes other calls that have it. What the native check does not accept goes
+    to `Executable.call`, which raises or converts. `native` is the bare builtin: outputs, `None`
+    (take the slow path) or an error report.
     """
 
     def __init__(

@@ -88,10 +88,10 @@ INTRINSICS = {
 _POINTER_SUFFIX = {"masked.load", "masked.store", "masked.gather", "masked.scatter"}
 _ATTRS = "nounwind willreturn"
 
-# Instructions whose results follow from their text: of two in one region, the first serves both.
+# Instructions whose results follow from their text: in one region, the first of two serves both.
 _PURE = frozenset(
-    "add sub mul udiv sdiv urem srem and or xor shl lshr ashr trunc zext sext bitcast icmp fcmp fadd"
-    " fsub fmul fdiv fneg select getelementptr insertelement extractelement shufflevector".split()
+    "add sub mul udiv sdiv urem srem and or xor shl lshr ashr trunc zext sext bitcast icmp fcmp"
+    " fadd fsub fmul fdiv fneg select getelementptr insertelement extractelement shufflevector".split()
 )
 
 

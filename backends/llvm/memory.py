@@ -303,7 +303,7 @@ class Memory:
         self._masked(name, value.ty, value.n, where, args, place)
 
     def _store_one(self, b: Buffer, at: Address, value: V) -> None:
-        lanes, place = self.values.lanes, self.place(b)
+        lanes = self.values.lanes
         if lanes is not None and lanes.mask is not None and (value.n or lanes.divergent):
             value, pointer = self._last_active(lanes.mask, value), at.base
             if lanes.divergent:

@@ -129,13 +129,32 @@ AnyStage = Stage | Proc
 class Kernel:
     """An unscheduled kernel: stages in order over inputs; outputs are among the stages' results.
 
-    Buffers that are neither inputs nor outputs are temporaries of the kernel.
+    Buffers that are neither inputs nor outputs are temporaries of the kernel. parts: how many
+    stages each part has, in order, where there are several; parts are independent, each has its own
+    loops, and one launch runs them all side by side.
     """
 
     name: str
     inputs: tuple[Buffer, ...]
     outputs: tuple[Buffer, ...]
     stages: tuple[AnyStage, ...]
+    parts: tuple[int, ...] = ()
+
+    def split(self) -> tuple[Kernel, ...]:
+        """The parts as kernels; of one part, the kernel itself."""
+        if len(self.parts) < 2:
+            return (self,)
+        out: list[Kernel] = []
+        at = 0
+        for n in self.parts:
+            stages = self.stages[at : at + n]
+            made = {b for s in stages for b in s.outs}
+            reads = {e.attr for s in stages for e in s.reads()}
+            inputs = tuple(b for b in self.inputs if b in reads)
+            outputs = tuple(b for b in self.outputs if b in made)
+            out.append(Kernel(f"{self.name}_{len(out)}", inputs, outputs, stages))
+            at += n
+        return tuple(out)
 
     @property
     def temps(self) -> tuple[Buffer, ...]:

@@ -55,4 +55,4 @@ def kernel_key(k: Kernel) -> Hashable | None:
         n.parts.append(("stage", n.buffer(s.out), tuple(n.var(v) for v in s.axes)))
         n.exprs((s.value,))
     inputs, outputs = len(k.inputs), len(k.outputs)
-    return (inputs, outputs, tuple(n.parts))
+    return (inputs, outputs, k.parts, tuple(n.parts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar, cast
 
 from .. import dims
@@ -91,7 +92,20 @@ class Parser(ExprParser):
         if scheduled:
             phases = tuple(self.until_brace(self.phase))
             return LoopKernel(name, inputs, outputs, scratch, phases, target, note, inplace)
-        return Kernel(name, inputs, outputs, tuple(self.until_brace(self.stage)))
+        stages, parts = self.stages()
+        return Kernel(name, inputs, outputs, stages, parts)
+
+    def stages(self) -> tuple[tuple[AnyStage, ...], tuple[int, ...]]:
+        """Stages up to the brace, and how many each part has if there are several."""
+        out: list[AnyStage] = []
+        starts = [0]
+        while not self.accept("}"):
+            if self.word("part"):
+                starts.append(len(out))
+            out.append(self.stage())
+        if len(starts) == 1:
+            return tuple(out), ()
+        return tuple(out), tuple(b - a for a, b in pairwise([*starts, len(out)]))
 
     def until_brace(self, one: Callable[[], T]) -> list[T]:
         out: list[T] = []

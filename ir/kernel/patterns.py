@@ -81,7 +81,11 @@ def is_view(s: AnyStage) -> Buffer | None:
 
 
 def is_contract(s: AnyStage) -> bool:
-    """A sum of products of two operands, one of which has an output axis that the other lacks."""
+    """A sum of products of two operands, one of which has an output axis that the other lacks.
+
+    Where only one has, as in a matrix times a vector, both must be loads: formulas of which each
+    element is used once are cheaper computed with the rows or columns that they come from.
+    """
     r = reduction(s)
     if r is None or r.op != "sum" or isinstance(s, Proc):
         return False
@@ -95,7 +99,16 @@ def is_contract(s: AnyStage) -> bool:
         return False
     outer = {v for v in s.axes if v.attr.extent != 1}
     shared = all(v in a and v in b for v in r.axes if v.attr.extent != 1)
-    return shared and bool(outer & (a ^ b))
+    if not outer & (a - b) or not outer & (b - a):  # no element of one operand is used twice
+        return shared and bool(outer & (a ^ b)) and all(map(_is_loaded, body.args))
+    return shared
+
+
+def _is_loaded(e: Expr) -> bool:
+    """Whether a value comes from memory as it is, cast perhaps."""
+    while e.op == "cast":
+        e = e.args[0]
+    return e.op == "load"
 
 
 def _unit_axis(e: Expr) -> Expr | None:

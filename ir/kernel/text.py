@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -103,7 +104,10 @@ class _Printer:
         head += f" symbols({', '.join(extra)})" if extra else ""
         self.lines.append(f"{head} {params} {{" if head.endswith(")") else f"{head}{params} {{")
         if isinstance(k, Kernel):
-            for s in k.stages:
+            starts = set(itertools.accumulate(k.parts[:-1]))
+            for n, s in enumerate(k.stages):
+                if n in starts:
+                    self.lines.append("  part")
                 self.stage(s)
         else:
             for p in k.phases:

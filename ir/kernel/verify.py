@@ -34,7 +34,7 @@ def verify_kernel(k: Kernel | LoopKernel) -> None:
     - each buffer is an input, output, temporary or alive allocation where it is used; loads and
       stores give as many indices as it has axes, all of dtype index; values have its dtype;
     - unscheduled: a stage's axes range over its result's shape; a buffer is written by one stage,
-      before its readers; inputs are not written; every output is written;
+      before its readers and in their part; inputs are not written; every output is written;
     - scheduled: no `reduce` nodes; a `parallel` loop is the outermost of its phase; `thread` loops
       are inside `block` loops; a vector loop holds `let`, stores and unrolled or serial loops;
       register buffers have constant sizes, indexed by constants, unrolled and vector variables;
@@ -237,9 +237,21 @@ class _Unscheduled(_Checker):
             self.fail("an input is listed twice")
         for s in k.stages:
             self.stage(s)
+        self.parts()
         for b in k.outputs:
             if b not in self.buffers:
                 self.fail(f"the output {b} is not computed")
+
+    def parts(self) -> None:
+        if self.k.parts and (min(self.k.parts) < 1 or sum(self.k.parts) != len(self.k.stages)):
+            self.fail(f"parts of {list(self.k.parts)} stages, there are {len(self.k.stages)}")
+        made: set[Buffer] = set()
+        for part in self.k.split():
+            read = {e.attr for s in part.stages for e in s.reads()}
+            for b in self.k.temps + self.k.outputs:
+                if b in read & made:
+                    self.fail(f"a part reads {b}, which another part computes")
+            made |= {b for s in part.stages for b in s.outs}
 
     def stage(self, s: AnyStage) -> None:
         for b in s.outs:

@@ -48,9 +48,18 @@ class Late:
 
 def _dot(b: Any, base: Instr, x: Value, y: Value) -> Any:
     op: Any = base.op
+    if (op.contract[0][:1], op.contract[1][:1]) == ((0,), (0,)):
+        # the rounds and the batch are one axis: a sum over one axis is the simpler product
+        return b.dot(_merged(b, x), _merged(b, y), contract=op.contract, batch=op.batch)
     contract = tuple((0, *(i + 1 for i in side)) for side in op.contract)
     batch = tuple(tuple(i + 1 for i in side) for side in op.batch)
     return b.dot(x, y, contract=contract, batch=batch)
+
+
+def _merged(b: Any, x: Value) -> Value:
+    """x with its first two axes as one."""
+    t, n, *rest = x.ty.shape
+    return b.reshape(x, shape=(dims.mul(t, n), *rest))  # type: ignore[no-any-return]
 
 
 def _reduce(b: Any, base: Instr, x: Value) -> Any:

@@ -7,9 +7,10 @@ import sys
 import threading
 from typing import Any
 
-import flowc as tf
 import numpy as np
 import pytest
+
+import flowc as tf
 
 f32 = np.float32
 
@@ -33,7 +34,8 @@ def test_kinds_of_results(session: Any) -> None:
         assert step(a) is None
         np.testing.assert_array_equal(one(a), 2 * a)
         total = scalar(a)
-        assert total == 3 and isinstance(total, f32)
+        assert total == 3
+        assert isinstance(total, f32)
         got = nested(a)
         np.testing.assert_array_equal(got["a"][0], a + 1)
         np.testing.assert_array_equal(got["a"][1], k * a)

@@ -81,9 +81,9 @@ MUTANTS = (
     Mutant(f"{P}/plan.py", "        if reached & others:\n            return False\n",
            "        if reached & others:\n            return True\n",
            "a variable is overwritten before others read it", FOUND),
-    Mutant(f"{P}/plan.py", "busy[0][0] < now:", "busy[0][0] <= now:",
+    Mutant(f"{P}/arena.py", "(last[:i] >= first[i])", "(last[:i] > first[i])",
            "a kernel writes over what it reads", FOUND),
-    Mutant(f"{P}/plan.py", "if inside[0] != inside[1]:", "if False:",
+    Mutant(f"{P}/arena.py", "if inside[0] != inside[1]:", "if False:",
            "what a loop reads is overwritten in its first round", FOUND),
     # ---- schedules
     Mutant(f"{C}/schedule/accumulate.py", "    if rest != 0:\n        lane = ex.var(\"l\", rest)",

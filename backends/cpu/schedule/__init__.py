@@ -10,12 +10,16 @@ from .. import contract
 from ..target import CpuTarget
 from .columns import schedule_columns
 from .maps import schedule_map
+from .parts import side_by_side
 from .procs import schedule_proc
 from .rows import schedule_rows
 
 
 def schedule(kernel: Kernel, target: CpuTarget) -> tuple[Variant, ...]:
     """The variants of a kernel for a CPU; the last one always applies."""
+    if kernel.parts:
+        parts = [schedule(k, target)[-1].kernel for k in kernel.split()]
+        return (Variant(None, side_by_side(kernel, parts)),)
     kinds = [classify(s) for s in kernel.stages]
     if "contract" in kinds:
         found = contract.match(kernel)

@@ -13,7 +13,13 @@ from .rows import schedule_rows
 
 
 def schedule(kernel: Kernel) -> LoopKernel:
-    """The GPU schedule of a kernel, chosen by what it computes."""
+    """The GPU schedule of a kernel, chosen by what it computes; parts run one after another."""
+    if kernel.parts:
+        parts = [schedule(k) for k in kernel.split()]
+        scratch = tuple(b for p in parts for b in p.scratch)
+        phases = tuple(phase for p in parts for phase in p.phases)
+        return LoopKernel(kernel.name, kernel.inputs, kernel.outputs, scratch, phases, "cuda",
+                          f"{len(parts)} parts")
     kinds = [classify(s) for s in kernel.stages]
     if kinds[0] == "proc":
         return schedule_proc(kernel)

@@ -1,17 +1,19 @@
 """Fusion: raw stages become kernels.
 
 *Inlining* (`inline`) says what is stored and what is computed again; *grouping* (`group`) puts
-stages into one kernel. Both look at what a stage computes, never at the op that it came from.
+stages into one kernel, *merging* (`merge`) groups. All look at what a stage computes, never at the
+op that it came from.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from flowc.ir.kernel.form import Buffer, Stage
 from flowc.ir.kernel.patterns import cost
-from flowc.ir.plan import Cond, Loop, Program, Raw, Step
+from flowc.ir.plan import Cond, Copy, Loop, Program, Raw, Step
 
 from ..base import Context, Pass, Unit, register
 from .group import Grouper
@@ -23,7 +25,7 @@ from .limits import Limits
 @dataclass(frozen=True)
 class Fuse(Pass, Limits):
     """Group stages into kernels. cheap: cost up to which a formula is recomputed in each consumer;
-    nodes: the size at which formulas stop growing; rows, epilogues: allow these groups."""
+    nodes: the size at which formulas stop growing; rows, epilogues, parts: allow these groups."""
 
     name = "fuse"
 
@@ -33,38 +35,44 @@ class Fuse(Pass, Limits):
 
 def fuse_program(p: Program, opts: Limits, ctx: Context) -> Program:
     """The program with every raw stage in a kernel."""
-    views = dict(p.views)
-    serial = itertools.count()
-    fixed = {*p.inputs, *p.state, *p.constants}
     needed = {*p.outputs, *p.updates.values()}
-    constant: dict[Buffer, Stage] = {}
-    steps = _block(p.steps, needed, fixed, views, constant, serial, opts, ctx)
-    return p.replace(steps=steps, views=views)
+    fuse = _Fuser(p, opts, ctx)
+    steps = fuse.block(p.steps, needed, {new: old for old, new in p.updates.items()})
+    return p.replace(steps=steps, views=fuse.views)
 
 
-def _block(
-    steps: tuple[Step, ...],
-    needed: set[Buffer],
-    fixed: set[Buffer],
-    views: dict[Buffer, Buffer],
-    constant: dict[Buffer, Stage],
-    serial: itertools.count[int],
-    opts: Limits,
-    ctx: Context,
-) -> tuple[Step, ...]:
-    for s in steps:
-        if isinstance(s, Raw) and isinstance(s.stage, Stage) and not s.stage.reads():
-            if cost(s.stage.value) <= 2 * opts.cheap:
-                constant[s.stage.out] = s.stage
-    inner: list[Step] = []
-    for s in steps:
-        args = (fixed, views, constant, serial, opts, ctx)
+class _Fuser:
+    """What is the same for all blocks of a program."""
+
+    def __init__(self, p: Program, opts: Limits, ctx: Context) -> None:
+        self.opts, self.ctx = opts, ctx
+        self.views = dict(p.views)
+        self.serial = itertools.count()
+        self.fixed = {*p.inputs, *p.state, *p.constants}
+        self.constant: dict[Buffer, Stage] = {}
+
+    def block(
+        self, steps: tuple[Step, ...], needed: set[Buffer], updates: Mapping[Buffer, Buffer]
+    ) -> tuple[Step, ...]:
+        for s in steps:
+            if isinstance(s, Raw) and isinstance(s.stage, Stage) and not s.stage.reads():
+                if cost(s.stage.value) <= 2 * self.opts.cheap:
+                    self.constant[s.stage.out] = s.stage
+        inner = [self._within(s) for s in steps]
+        carried = {s.src: s.dst for s in steps if isinstance(s, Copy)}
+        inlined = Inliner(
+            inner, needed, self.fixed, self.views, self.constant, self.opts, self.ctx
+        ).run()
+        return Grouper(
+            inlined, needed, self.views, self.fixed, {**carried, **updates}, self.serial,
+            self.opts, self.ctx,
+        ).run()
+
+    def _within(self, s: Step) -> Step:
         if isinstance(s, Cond):
-            then, otherwise = (_block(b, set(), *args) for b in (s.then, s.otherwise))
-            s = replace(s, then=then, otherwise=otherwise)
-        elif isinstance(s, Loop):
-            test = _block(s.test, {s.pred}, *args) if s.pred is not None else ()
-            s = replace(s, test=test, body=_block(s.body, set(), *args))
-        inner.append(s)
-    inlined = Inliner(inner, needed, fixed, views, constant, opts, ctx).run()
-    return Grouper(inlined, needed, views, serial, opts, ctx).run()
+            then, otherwise = (self.block(b, set(), {}) for b in (s.then, s.otherwise))
+            return replace(s, then=then, otherwise=otherwise)
+        if isinstance(s, Loop):
+            test = self.block(s.test, {s.pred}, {}) if s.pred is not None else ()
+            return replace(s, test=test, body=self.block(s.body, set(), {}))
+        return s

@@ -9,62 +9,51 @@ circle.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import AnyStage, Buffer, Proc, Stage
 from flowc.ir.kernel.patterns import Kind, classify, is_identity, same_index
-from flowc.ir.plan import Launch, Raw, Step, step_reads, step_writes
+from flowc.ir.plan import Launch, Raw, Step, step_writes
 
 from ..base import Context
-from .inline import metrics
 from .kernels import make_kernel
 from .limits import Limits
-
-
-@dataclass
-class Group:
-    """Stages of one kernel to be. rank: how many leading axes are rows, None while undecided."""
-
-    kind: Kind
-    stages: list[AnyStage] = field(default_factory=list)
-    rank: int | None = None
-    step: Step | None = None
-    nodes: int = 0
-
-    @property
-    def first(self) -> Stage:
-        s = self.stages[0]
-        assert isinstance(s, Stage)
-        return s
+from .merge import Given, Group, merge, size
+from .order import contracts_late, scalars_first
 
 
 class Grouper:
     def __init__(
         self, steps: list[Step], needed: set[Buffer], views: dict[Buffer, Buffer],
-        serial: itertools.count[int], opts: Limits, ctx: Context,
+        fixed: set[Buffer], updates: Mapping[Buffer, Buffer], serial: itertools.count[int],
+        opts: Limits, ctx: Context,
     ) -> None:
         self.steps, self.needed, self.views = steps, needed, views
+        self.fixed, self.updates = fixed, updates
         self.serial, self.opts, self.ctx = serial, opts, ctx
         self.groups: list[Group] = []
         self.made_by: dict[Buffer, int] = {}
 
     def run(self) -> tuple[Step, ...]:
-        for s in self._contracts_late():
+        for s in contracts_late(scalars_first(self.steps, self.root), self.root):
             if isinstance(s, Raw):
                 self._place(s.stage)
                 continue
             self.groups.append(Group("proc", step=s))
             for b in step_writes(s):
                 self.made_by[self.root(b)] = len(self.groups) - 1
+        given = Given(self.needed, self.fixed, self.updates, self.views, self.root)
+        return self._launches(merge(self.groups, given, self.opts, self.ctx))
+
+    def _launches(self, groups: list[Group]) -> tuple[Step, ...]:
         read_by: dict[Buffer, set[int]] = {}
-        for n, g in enumerate(self.groups):
-            for b in group_reads(g):
+        for n, g in enumerate(groups):
+            for b in g.reads():
                 read_by.setdefault(self.root(b), set()).add(n)
         out: list[Step] = []
-        for n, g in enumerate(self.groups):
+        for n, g in enumerate(groups):
             if g.step is not None:
                 out.append(g.step)
                 continue
@@ -73,34 +62,9 @@ class Grouper:
                 if b in self.needed or b in self.views or read_by.get(b, set()) - {n}
                 or isinstance(s, Proc)  # it writes all of its results, read or not
             ]
-            out.append(Launch(make_kernel(f"k{next(self.serial)}", g.stages, kept, self.opts)))
+            name = f"k{next(self.serial)}"
+            out.append(Launch(make_kernel(name, g.stages, g.parts, kept, self.opts)))
         return tuple(out)
-
-    def _contracts_late(self) -> list[Step]:
-        """The steps, each contract just before what reads it first.
-
-        So what else its epilogue reads is made by then (a batch norm's scale), and it can join.
-        """
-        out: list[Step] = []
-        waiting: dict[Buffer, Raw] = {}
-
-        def flush(buffers: Iterable[Buffer]) -> None:
-            for b in buffers:
-                held = waiting.pop(self.root(b), None)
-                if held is not None:
-                    out.append(held)
-
-        for s in self.steps:
-            if not isinstance(s, Raw):
-                flush(tuple(waiting))
-            else:
-                flush(dict.fromkeys(e.attr for e in s.stage.reads()))
-                if isinstance(s.stage, Stage) and classify(s.stage) == "contract":
-                    waiting[self.root(s.stage.out)] = s
-                    continue
-            out.append(s)
-        flush(tuple(waiting))
-        return out
 
     def _place(self, s: AnyStage) -> None:
         kind = classify(s)
@@ -161,13 +125,3 @@ class Grouper:
             return False
         g.rank, g.kind = rank, "rows"
         return True
-
-
-def size(s: AnyStage) -> int:
-    return metrics(s.value)[0] if isinstance(s, Stage) else 0
-
-
-def group_reads(g: Group) -> Iterable[Buffer]:
-    if g.step is not None:
-        return step_reads(g.step)
-    return (e.attr for s in g.stages for e in s.reads())

@@ -20,7 +20,7 @@ from flowc.ir.kernel.patterns import (
     iterations,
     weight,
 )
-from flowc.ir.plan import Raw, Step, step_reads
+from flowc.ir.plan import Copy, Raw, Step, step_reads
 
 from ..base import Context
 from .limits import Limits
@@ -39,6 +39,10 @@ class Inliner:
         self.viewed = set(views.values())
         self.flat = {v: k for k, v in views.items() if k.name.endswith(".flat")}
         self.uses: dict[Buffer, list[AnyStage | None]] = {}
+        # what other steps read lies in memory: loops, copies, host calls
+        self.whole = {b for s in steps if not isinstance(s, Raw) for b in step_reads(s)}
+        copies = [s for s in steps if isinstance(s, Copy)]
+        self.copied, self.changed = {s.src for s in copies}, {s.dst for s in copies}
 
     def run(self) -> list[Step]:
         steps = self._sweep(self.steps, self._free)
@@ -63,7 +67,8 @@ class Inliner:
         if s.value.op == "const":
             return True
         src = is_view(s)
-        if src is not None and s.out not in self.needed and self._in_memory(src):
+        if src is not None and s.out not in self.needed and not self._overtaken(s.out, src) and (
+                s.out in self.whole or self._in_memory(src)):
             self.views[s.out] = src
             self.viewed.add(src)
             return False
@@ -71,6 +76,10 @@ class Inliner:
         while moved.op == "cast":
             moved = moved.args[0]
         return moved.op == "load" and metrics(s.value)[0] <= 64
+
+    def _overtaken(self, out: Buffer, src: Buffer) -> bool:
+        """Whether src may have changed when `out` is copied: carried values change places."""
+        return out in self.copied and self._root(src) in self.changed
 
     def _in_memory(self, b: Buffer) -> bool:
         return b in self.fixed or b in self.views or b not in self._maps()
@@ -86,8 +95,9 @@ class Inliner:
     def _count(self, steps: list[Step]) -> None:
         for s in steps:
             if isinstance(s, Raw):
-                if s.stage.outs[0] in self.formulas or s.stage.outs[0] in self.views:
-                    if s.stage.outs[0] not in self.needed:
+                out = s.stage.outs[0]
+                if out in self.formulas or out in self.views:
+                    if out not in self.needed and out not in self.whole:
                         continue
                 for b in dict.fromkeys(e.attr for e in s.stage.reads()):
                     self.uses.setdefault(self._root(b), []).append(s.stage)

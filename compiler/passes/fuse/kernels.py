@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import AnyStage, Buffer, Kernel, Stage
@@ -11,13 +13,22 @@ from .inline import inline_load
 from .limits import Limits
 
 
-def make_kernel(name: str, stages: list[AnyStage], kept: list[Buffer], opts: Limits) -> Kernel:
-    """A kernel of these stages; temporaries that are read pointwise and cheap are inlined."""
-    stages = _inline_temps(stages, set(kept), opts)
+def make_kernel(
+    name: str, stages: list[AnyStage], parts: list[int], kept: list[Buffer], opts: Limits
+) -> Kernel:
+    """A kernel of these stages; temporaries that are read pointwise and cheap are inlined.
+
+    parts: how many stages each part has, empty for one part.
+    """
+    found: list[list[AnyStage]] = []
+    for n, end in zip(parts or [len(stages)], accumulate(parts or [len(stages)]), strict=True):
+        found.append(_inline_temps(stages[end - n : end], set(kept), opts))
+    stages = [s for part in found for s in part]
     made = {b for s in stages for b in s.outs}
     reads = dict.fromkeys(e.attr for s in stages for e in s.reads())
     inputs = tuple(b for b in reads if b not in made and b.scope == "global")  # not a proc's own
-    return Kernel(name, inputs, tuple(kept), tuple(stages))
+    lengths = tuple(map(len, found)) if parts else ()
+    return Kernel(name, inputs, tuple(kept), tuple(stages), lengths)
 
 
 def _inline_temps(stages: list[AnyStage], kept: set[Buffer], opts: Limits) -> list[AnyStage]:

@@ -236,6 +236,39 @@ def dead_stack(b: Rewriter, op: Any, *operands: Value) -> Replacement:
     return build
 
 
+@rule("same-stack", "while", "scan")
+def same_stack(b: Rewriter, op: Any, *operands: Value) -> Replacement:
+    """A value of each round that is kept twice, or that the rounds were given as elements."""
+    outer = b.current
+    if outer is None:
+        return None
+    n, end = op.carried, op.carried + op.xs
+    known: dict[Value, Value] = dict(zip(op.body.params[n:end], operands[n:end], strict=True))
+    first: dict[Value, int] = {}
+    again: dict[int, Value | int] = {}  # position among the body's results → the same
+    for i, v in enumerate(op.body.results[n:], n):
+        if v in known:
+            again[i] = known[v]
+        elif first.setdefault(v, i) != i:
+            again[i] = first[v]
+    if not again:
+        return None
+    keep = [i for i in range(len(op.body.results)) if i not in again]
+    shift = op.first_y - n
+
+    def build() -> tuple[Value, ...]:
+        new: Any = dataclasses.replace(op, body=select_results(op.body, keep))
+        found = list(b.emit(new, *operands))
+        place = {i: found[j + (shift if i >= n else 0)] for j, i in enumerate(keep)}
+        out: list[Value] = list(found[: op.first_y])
+        for i in range(n, len(op.body.results)):
+            same = again.get(i, i)
+            out.append(place[same] if isinstance(same, int) else same)
+        return tuple(out)
+
+    return build
+
+
 @rule("dead-branch-result", "cond")
 def dead_branch_result(b: Rewriter, op: Any, *operands: Value) -> Replacement:
     """Results of a branch that nothing reads, or that are the same operand in both."""

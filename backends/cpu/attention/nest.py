@@ -1,0 +1,250 @@
+"""The loop nest of attention: blocks of query rows, both products and the rows between them.
+
+One chunk has one point of the outer axes (a batch's head), or one block of its rows where there are
+few such points. Keys are copied into panels, transposed, values into panels of lanes, once for a
+point. Each block of query rows is copied, too; the micro-kernel of contracts gives its scores, the
+schedule of rows runs over them a tile of rows at a time, the micro-kernel sums the values. Scores
+and weights live in the block's buffers. Rows beyond the last query repeat it and are not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from flowc.ir import dims
+from flowc.ir.dims import Dim
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
+from flowc.ir.kernel.form import Alloc, Buffer, For, Kernel, LoopKernel, Phase, Stage, Store
+from flowc.ir.plan import Variant
+
+from ..contract.access import size
+from ..contract.cost import Tile, machine, work
+from ..contract.match import Contract, variables
+from ..contract.micro import Block, Micro, Place
+from ..contract.nest import chunks, cut, nest
+from ..contract.pack import Packed, panels
+from ..schedule.rows import schedule_rows
+from ..target import CpuTarget
+from . import redirect
+from .cost import choose
+from .match import Attention
+
+HEADS = 8  # points of the outer axes from which each is a chunk of its own
+PAD = 16  # elements between rows of scores: rows must not meet in the sets of the first cache
+
+
+def schedule(kernel: Kernel, found: Attention, target: CpuTarget) -> list[Variant]:
+    """The scheduled kernel of an attention."""
+    assert found.kernel is kernel
+    return [Variant(None, _Nest(found, target).kernel())]
+
+
+class _Nest:
+    def __init__(self, a: Attention, target: CpuTarget) -> None:
+        self.a, self.target = a, target
+        mach, acc = machine(target), a.scores.acc
+        self.w = mach.lanes(acc)
+        self.queries: Dim = a.row.attr.extent
+        self.keys: Dim = a.key.attr.extent
+        self.depth = tuple(v.attr.extent for v in a.scores.k)
+        lanes, depth = a.lane.attr.extent, int(work(*self.depth))
+        self.tiling = choose(self.queries, self.keys, depth, lanes, self.w, acc.size, mach)
+        self.mr = self.tiling.scores.mr
+        whole = isinstance(self.queries, int) and self.queries % self.mr == 0
+        self.ragged = not whole
+        self.flops = depth + lanes
+        self.values, self.key_panels = a.out.b, a.scores.b
+
+    # ---- chunks
+
+    def kernel(self) -> LoopKernel:
+        """The scheduled kernel: one phase, before which keys and values are packed if shared."""
+        a, t = self.a, self.tiling
+        blocks = dims.ceildiv(self.queries, t.rows)
+        n = ex.var("qb", blocks)
+        heads = work(*(v.attr.extent for v in a.outer))
+        apart = heads < HEADS and size(self.queries) > t.rows
+        outer = a.outer if apart else ()
+        packs = self._pack(outer)
+        scratch: tuple[Buffer, ...] = ()
+        phases: tuple[Phase, ...] = ()
+        if apart:
+            phases, scratch = tuple(p.phase for p in packs), tuple(p.buffer for p in packs)
+            axes: list[tuple[Expr, Dim]] = [(v, v.attr.extent) for v in a.outer]
+            main = chunks([*axes, (n, blocks)], self._block(n))
+        else:
+            main = self._heads(_filled(packs, (
+                For(n, ex.index(blocks), "serial", self._block(n)),)))
+        k = a.kernel
+        note = f"attention {t.scores.mr}x{t.scores.nr} {t.out.mr}x{t.out.nr}, {t.rows} rows"
+        phases = (*phases, Phase(main))
+        return LoopKernel(k.name, k.inputs, k.outputs, scratch, phases, "cpu", note)
+
+    def _heads(self, body: Block) -> Block:
+        """Chunks of points of the outer axes."""
+        if not self.a.outer:
+            return (For(ex.var("chunk", 1), ex.index(1), "parallel", body),)
+        n = nest(self.a.outer, self.queries, self.keys, self.flops, self.tiling.out)
+        n = replace(n, lanes=cut(1, 1), rows=cut(1, 1))  # a point is not divided
+        return n.phase(lambda *_: body)
+
+    def _pack(self, outer: tuple[Expr, ...]) -> list[Packed]:
+        """Keys and values in panels, for all points of the outer axes or for one."""
+        a, t = self.a, self.tiling
+        keys = panels(a.scores.b, "keys", a.key, outer, a.scores.k, t.scores)
+        values = panels(a.out.b, "values", a.lane, outer, a.out.k, t.out)
+        packs = [keys, values]
+        if not outer:
+            packs = [_local(p) for p in packs]
+        self.key_panels, self.values = (p.factor for p in packs)
+        return packs
+
+    # ---- a block of query rows
+
+    def _block(self, n: Expr) -> Block:
+        """Everything for block n of the rows."""
+        a, t = self.a, self.tiling
+        rows, acc = t.rows, a.scores.acc
+        first = n * rows
+        exact = isinstance(self.queries, int) and self.queries % rows == 0
+        live = ex.index(rows) if exact else ex.imin(rows, ex.index(self.queries) - first)
+        tiles = ex.index(t.tiles) if exact else ex.floordiv(live + (self.mr - 1), self.mr)
+        queries = Buffer("queries", acc, (rows, *self.depth), "local")
+        scores = Buffer("scores", a.scores.stage.out.dtype, (rows, self.keys), "local", PAD)
+        weights = Buffer("weights", acc, (rows, self.keys), "local", PAD)
+        scalars = {b: Buffer(b.name, b.dtype, (rows,), "local") for b in a.scalars}
+        body = (
+            *self._copy_queries(queries, first, tiles),
+            *self._scores(queries, scores, first, tiles),
+            *self._rows(scores, weights, scalars, first, tiles),
+            *self._out(weights, scalars, first, tiles),
+        )
+        for b in (queries, scores, weights, *scalars.values()):
+            body = (Alloc(b, body),)
+        return body
+
+    def _row(self, first: Expr, i: Expr) -> Expr:
+        """The query of row i of a block; the last one again for those beyond it."""
+        q = first + i
+        return ex.imin(q, ex.index(self.queries) - 1) if self.ragged else q
+
+    def _copy_queries(self, to: Buffer, first: Expr, tiles: Expr) -> Block:
+        a = self.a
+        i = ex.var("i", self.tiling.rows)
+        value = ex.cast(ex.substitute(a.scores.a, {a.row: self._row(first, i)}), to.dtype)
+        body: Block = (Store(to, (i, *a.scores.k), value),)
+        *outer, last = (*a.scores.k,) or (ex.var("one", 1),)
+        body = (For(last, ex.index(last.attr.extent), "vector", body, self.w),)
+        for v in reversed(outer):
+            body = (For(v, ex.index(v.attr.extent), "serial", body),)
+        return (For(i, tiles * self.mr, "serial", body),)
+
+    def _scores(self, queries: Buffer, to: Buffer, first: Expr, tiles: Expr) -> Block:
+        a = self.a
+        i = ex.var("i", self.tiling.rows)
+        value = ex.substitute(a.scores.value, {a.row: self._row(first, i)})
+        c = replace(
+            a.scores, kernel=Kernel("scores", (), (to,), ()), a=queries[(i, *a.scores.k)],
+            b=self.key_panels, stage=Stage(to, (i, a.key), value), at=(i, a.key), value=value,
+            batch=(), m=(i,), n=(a.key,), epilogue=(),
+        )
+        m = Micro(c, i, a.key, a.scores.k)
+        return self._tiles(m, self.tiling.scores, self.keys, tiles)
+
+    def _out(
+        self, weights: Buffer, scalars: dict[Buffer, Buffer], first: Expr, tiles: Expr
+    ) -> Block:
+        a = self.a
+        i = ex.var("i", self.tiling.rows)
+        row = {a.row: self._row(first, i)}
+        value = ex.rewrite(a.out.value, lambda e: scalars[e.attr][(i,)]
+                           if e.op == "load" and e.attr in scalars else None, {})
+        c = replace(
+            a.out, a=weights[(i, *a.out.k)], b=self.values, batch=(), m=(i,), n=(a.lane,),
+            at=tuple(ex.substitute(e, row) for e in a.out.at), value=ex.substitute(value, row),
+            exists=first + i < ex.index(self.queries) if self.ragged else None,
+        )
+        m = Micro(c, i, a.lane, a.out.k)
+        return self._tiles(m, self.tiling.out, a.lane.attr.extent, tiles)
+
+    def _tiles(self, m: Micro, t: Tile, lanes: Dim, tiles: Expr) -> Block:
+        """The tiles of a block: panels of lanes outside, rows inside."""
+        c = cut(lanes, t.nr)
+
+        def panel(lane0: Expr, nv: int, left: Expr | None) -> Block:
+            it = ex.var("it", self.tiling.tiles)
+            stop = None if left is None else ex.index(lanes)
+            body = m.tile(Place(it * t.mr, t.mr, None, lane0, nv, t.w, left, stop))
+            return (For(it, tiles, "serial", body),)
+
+        nv = -(-c.rest // t.w) if isinstance(c.rest, int) else t.nv
+        return c.loop("jt", None, lambda n: panel(n * t.nr, t.nv, None),
+                      lambda n: panel(n * t.nr, nv, ex.index(c.rest)))
+
+    # ---- rows
+
+    def _rows(
+        self, scores: Buffer, weights: Buffer, scalars: dict[Buffer, Buffer], first: Expr,
+        tiles: Expr,
+    ) -> Block:
+        """The schedule of rows, a tile at a time: as a kernel over `mr` rows."""
+        it = ex.var("it", self.tiling.tiles)
+        start = it * self.mr
+        kernel, known = self._row_kernel(first + start)
+        out = schedule_rows(kernel, self.target)
+        assert not out.scratch
+        a = self.a
+        places = {known[a.scores.stage.out]: (scores, start), known[a.weights]: (weights, start)}
+        places |= {known[b]: (to, start) for b, to in scalars.items()}
+        body = tuple(s for p in out.phases for s in redirect.block(redirect.serial(p.body), places))
+        return (For(it, tiles, "serial", body),)
+
+    def _row_kernel(self, first: Expr) -> tuple[Kernel, dict[Buffer, Buffer]]:
+        """The stages of rows over `mr` rows from `first`, and what stands for each buffer."""
+        a = self.a
+        known: dict[Buffer, Buffer] = {}
+        i = ex.var("i", self.mr)
+        lead = tuple(ex.substitute(e, {a.row: self._row(first, i)}) for e in a.lead)
+        rank = len(lead)
+
+        def stand_in(b: Buffer, dtype: object = None) -> Buffer:
+            known[b] = Buffer(b.name, dtype or b.dtype, (self.mr, *b.shape[rank:]))
+            return known[b]
+
+        def step(e: Expr) -> Expr | None:
+            if e.op != "load" or e.attr not in known:
+                return None
+            _, idx, _ = ex.load_parts(e)
+            here = known[e.attr].at((i, *(ex.rewrite(x, step, memo) for x in idx[rank:])))
+            return ex.cast(here, e.dtype)
+
+        stand_in(a.scores.stage.out)
+        stages = []
+        for s in a.rows:
+            memo: dict[Expr, Expr] = {}
+            axes = (i, *s.axes[rank:])
+            by_row = ex.rewrite(s.value, step, memo)
+            value = ex.substitute(by_row, dict(zip(s.axes[:rank], lead, strict=True)))
+            wide = a.scores.acc if s.out is a.weights else s.out.dtype
+            stages.append(Stage(stand_in(s.out, wide), axes, ex.cast(value, wide)))
+        outputs = tuple(known[b] for b in (a.weights, *a.scalars))
+        inputs = (known[a.scores.stage.out],)
+        return Kernel("rows", inputs, outputs, tuple(stages)), known
+
+
+def _local(p: Packed) -> Packed:
+    """What one chunk packs for itself."""
+    to = Buffer(p.buffer.name, p.buffer.dtype, p.buffer.shape, "local")
+    places = {p.buffer: (to, ex.index(0))}
+    body = redirect.block(redirect.serial(p.phase.body), places)
+    return Packed(redirect.load(p.factor, places, {}), to, Phase(body))
+
+
+def _filled(packs: list[Packed], body: Block) -> Block:
+    """The body in the scope of local copies."""
+    body = (*(s for p in packs for s in p.phase.body), *body)
+    for p in packs:
+        body = (Alloc(p.buffer, body),)
+    return body
