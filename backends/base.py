@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from flowc.ir.kernel.form import Kernel
+from flowc.ir.kernel.form import Buffer, Kernel
 from flowc.ir.plan import Program, Variant
 
 from .llvm.emit import Unit
@@ -24,8 +24,18 @@ class Backend(Protocol):
         """The machine: triple, cpu, features."""
         ...
 
-    def schedule(self, kernel: Kernel) -> tuple[Variant, ...]:
-        """At most three ways to run the kernel; the last one always applies."""
+    def schedule(
+        self, kernel: Kernel, fixed: frozenset[Buffer] = frozenset()
+    ) -> tuple[Variant, ...]:
+        """At most three ways to run the kernel; the last one always applies.
+
+        fixed: inputs that stay as they are for many launches. What phases copy of them alone is
+        copied once for all (`compiler/passes/hoist.py`).
+        """
+        ...
+
+    def fuses(self, kernel: Kernel) -> bool:
+        """Whether it has one schedule for the contracts of the kernel and the rows between them."""
         ...
 
     def unit(self) -> Unit:

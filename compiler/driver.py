@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,31 +19,22 @@ from flowc.backends.llvm.companions import checked_guards
 from flowc.backends.llvm.data import SHARED
 from flowc.ir import dims
 from flowc.ir.core import Function
-from flowc.ir.plan import Program, step_reads
+from flowc.ir.literal import Literal
+from flowc.ir.plan import Program, launches, step_reads
 from flowc.ir.plan_text import print_program
 from flowc.ir.printer import print_function
 from flowc.ir.types import shape_text
-from flowc.runtime import (
-    Cache,
-    Context,
-    Executable,
-    FastCall,
-    Gate,
-    Library,
-    ThreadPool,
-    jit,
-    open_default,
-)
+from flowc.runtime import Cache
 from flowc.runtime.abi import ABI_VERSION
+from flowc.runtime.timings import Timings, peak_bytes
 
-from . import analysis
+from . import analysis, stored
 from .hostcalls import host_functions
 from .options import Options
 from .passes.base import Context as PassContext
 from .passes.base import Pass, Unit
-from .pipeline import Observer, Timings, default_pipeline, run_passes
-
-compiles = 0  # how many functions this process has compiled: tests of recompilation count them
+from .pipeline import Observer, default_pipeline, run_passes
+from .stored import Runnable, default_cache
 
 
 def backend_for(options: Options) -> Backend:
@@ -68,8 +57,28 @@ def cpu_target(options: Options) -> CpuTarget:
     return CpuTarget(base.triple, base.cpu, features)
 
 
+@dataclass(frozen=True)
+class CompileStatistics:
+    """seconds: in all, of them `llvm_seconds` in LLVM. kernels: launches of one run; distinct
+    ones have code of their own (variants too). peak_bytes: of this process until now."""
+
+    seconds: float
+    llvm_seconds: float
+    kernels: int
+    distinct_kernels: int
+    code_bytes: int
+    peak_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.seconds:.3f} s, {self.llvm_seconds:.3f} s in LLVM; {self.kernels} kernels, "
+            f"{self.distinct_kernels} distinct; {self.code_bytes} bytes of code; peak memory "
+            f"{self.peak_bytes / 2**20:.0f} MiB"
+        )
+
+
 @dataclass
-class Compiled:
+class Compiled(Runnable):
     """The product: object code, manifest, and the stages that led to it."""
 
     program: Program
@@ -80,20 +89,18 @@ class Compiled:
     source: Function | None = None
     timings: Timings = field(default_factory=Timings)
 
-    @cached_property
-    def executable(self) -> Executable:
-        """The function, loaded into this process once."""
-        shared = {
-            f"{self.program.name}.{b.name}": v.array
+    def shared(self) -> dict[str, Literal]:
+        """The constants that the object refers to, by symbol: it does not hold them."""
+        return {
+            f"{self.program.name}.{b.name}": v
             for b, v in self.program.constants.items() if v.array.nbytes >= SHARED
         }
-        imports = {name: array.ctypes.data for name, array in shared.items()}
-        library: Library = jit.load(self.object, imports=imports, keep=tuple(shared.values()))
-        return Executable(self.manifest, library)
 
-    def load(self) -> Executable:
-        """See `executable`."""
-        return self.executable
+    def constants(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {name: v.array for name, v in self.shared().items()}
+
+    def host_functions(self) -> list[Any]:
+        return host_functions(self.program)
 
     def cost_analysis(self, env: Mapping[str, int] | None = None) -> analysis.CostAnalysis:
         """Kernels, host calls, operations and bytes of one run; env: the sizes of symbols."""
@@ -102,6 +109,17 @@ class Compiled:
     def memory_analysis(self, env: Mapping[str, int] | None = None) -> analysis.MemoryAnalysis:
         """Bytes of arguments, outputs, workspace and constants; env: the sizes of symbols."""
         return analysis.memory_analysis(self.program, env)
+
+    def statistics(self) -> CompileStatistics:
+        """What making it took."""
+        seconds = self.timings.seconds
+        return CompileStatistics(
+            seconds=sum(seconds.values()),
+            llvm_seconds=sum(s for n, s in seconds.items() if n.startswith("llvm")),
+            kernels=sum(1 for _ in launches(self.program.steps)),
+            distinct_kernels=self.llvm.count(f'define internal void @"{self.program.name}.k'),
+            code_bytes=len(self.object), peak_bytes=peak_bytes(),
+        )  # fmt: skip
 
     def as_text(self, stage: str = "plan") -> str:
         """The function at a stage: ``function`` (before the passes), ``plan`` (kernels, scheduled),
@@ -116,18 +134,6 @@ class Compiled:
             return str(self.backend.stages(self.program, self.backend.unit())["s"](self.llvm))
         raise ValueError(f"no stage {stage!r}; there are function, plan, llvm, asm")
 
-    def bind(
-        self, state: Sequence[np.ndarray[Any, Any]] = (), pool: ThreadPool | None = None,
-        calls: Sequence[Any] = (), gate: Gate | None = None,
-    ) -> FastCall:
-        """A call object over these state arrays, which it updates in place.
-
-        calls: what its host calls call, by default what the ops say (`hostcalls`). gate: keeps
-        apart calls that change the same state.
-        """
-        ctx = Context(pool, host_calls=tuple(calls or host_functions(self.program)))
-        return FastCall(self.executable, list(state), ctx, gate=gate)
-
 
 def compile_program(
     f: Function | Program, options: Options | None = None, *,
@@ -135,11 +141,10 @@ def compile_program(
     cache: Cache | None = None,
 ) -> Compiled:
     """Compile a function (or a program that some passes have made already)."""
-    global compiles
-    options = options or Options()
-    backend = backend_for(options)
-    ctx = PassContext(backend, options, limit=options.rewrite_limit)
-    timings = Timings()
+    options, timings = options or Options(), Timings()
+    with timings.part("target"):
+        backend = backend_for(options)
+        ctx = PassContext(backend, options, limit=options.rewrite_limit)
     todo = default_pipeline() if passes is None else list(passes)
     unit = run_passes(Unit({f.name: f}), ctx, todo, observers, timings)
     program = unit.items[f.name]
@@ -148,8 +153,8 @@ def compile_program(
     module = backend.unit()
     stages = backend.stages(program, module)
     text, manifest = _generate(stages, program, backend, module, timings)
-    code = _assemble(stages, text, backend, cache, timings)
-    compiles += 1
+    code = _assemble(stages, text, backend, module, cache, timings)
+    stored.compiles += 1
     source = f if isinstance(f, Function) else None
     return Compiled(program, backend, code, manifest, text, source, timings)
 
@@ -157,25 +162,28 @@ def compile_program(
 def _generate(
     stages: dict[str, Any], p: Program, backend: Backend, module: Any, timings: Timings
 ) -> tuple[str, dict[str, Any]]:
-    start = time.perf_counter()
-    text = stages["ll"](None)
-    manifest = make_manifest(p, backend, module.sites)
-    timings.add("generate", time.perf_counter() - start)
-    return text, manifest
+    with timings.part("generate"):
+        text = stages["ll"](None)
+        return text, make_manifest(p, backend, module.sites)
 
 
 def _assemble(
-    stages: dict[str, Any], text: str, backend: Backend, cache: Cache | None, timings: Timings
+    stages: dict[str, Any], text: str, backend: Backend, module: Any, cache: Cache | None,
+    timings: Timings,
 ) -> bytes:
     """The object of the module's text, from the cache where it has it."""
-    start = time.perf_counter()
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    key = {"name": "module", "form": "jit", "source": digest, "backend": backend.fingerprint()}
-    found = cache.get(key) if cache is not None else None
-    code: bytes = found if found is not None else stages.get("jit", stages["o"])(text)
-    if cache is not None and found is None:
-        cache.put(key, code)
-    timings.add("llvm" if found is None else "cache", time.perf_counter() - start)
+    with timings.part("cache"):
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        key = {"name": "module", "form": "jit", "source": digest, "backend": backend.fingerprint()}
+        found = cache.get(key) if cache is not None else None
+    if found is not None:
+        return found
+    with timings.part("llvm, other"):
+        code: bytes = stages.get("jit", stages["o"])(text)
+        timings.merge(module.spent)
+    with timings.part("cache"):
+        if cache is not None:
+            cache.put(key, code)
     return code
 
 
@@ -230,15 +238,6 @@ def _checks(p: Program) -> list[dict[str, Any]]:
     return out
 
 
-@lru_cache(maxsize=1)
-def default_cache() -> Cache | None:
-    """The on-disk compile cache of this user, or None where it is off or cannot be used."""
-    options = Options.read()
-    if not options.cache:
-        return None
-    return Cache(options.cache_dir) if options.cache_dir else open_default()
-
-
 def compile_function(f: Function, options: Options | None = None) -> Compiled:
-    """`compile_program` with this user's compile cache: what sessions and functions call."""
+    """`compile_program` with this user's cache of modules; sessions ask `stored` before."""
     return compile_program(f, options, cache=default_cache())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+from flowc.runtime.timings import Timings
 
 from .passes.base import Context, Pass, Unit
 from .passes.cse import Cse
@@ -38,22 +38,6 @@ def default_pipeline() -> list[Pass]:
 Observer = Callable[[Pass, Unit, Unit], None]
 
 
-@dataclass
-class Timings:
-    """Seconds by pass name, in order of first use; also other parts of a compilation."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    def table(self) -> str:
-        """Lines ``name  seconds  share``."""
-        total = sum(self.seconds.values()) or 1.0
-        rows = [f"{n:20} {s:9.4f} s {s / total:6.1%}" for n, s in self.seconds.items()]
-        return "\n".join([*rows, f"{'total':20} {total:9.4f} s"])
-
-
 def run_passes(
     unit: Unit, ctx: Context, passes: Iterable[Pass], observers: Iterable[Observer] = (),
     timings: Timings | None = None,
@@ -61,10 +45,8 @@ def run_passes(
     """Run passes in order; observers see each pass with the unit before and after it."""
     watching = tuple(observers)
     for p in passes:
-        start = time.perf_counter()
-        after = p.run(unit, ctx)
-        if timings is not None:
-            timings.add(p.name, time.perf_counter() - start)
+        with (timings or Timings()).part(p.name):
+            after = p.run(unit, ctx)
         for see in watching:
             see(p, unit, after)
         unit = after

@@ -177,6 +177,13 @@ def print_function(f: Function, locs: bool = True, names: Names | None = None) -
     return _Printer(locs).function(f, names=names) + "\n"
 
 
+def text_and_blobs(f: Function) -> tuple[str, list[Literal]]:
+    """The text of a function, and the constants that it names by their hash, in their order."""
+    p = _Printer(True)
+    text = p.function(f)
+    return text, list(p.blobs.values())
+
+
 def print_instr(i: Instr, names: Names) -> str:
     """One instruction as a line, its sub-functions folded away, for messages."""
     p = _Printer(True)

@@ -10,13 +10,13 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-from flowc.ir.kernel.form import Kernel
+from flowc.ir.kernel.form import Buffer, Kernel
 from flowc.ir.plan import Program, Variant
 from flowc.runtime.abi import ABI_VERSION
 
 from ..llvm.data import fill, shared
 from ..llvm.emit import Unit
-from . import codegen
+from . import attention, codegen
 from .host import host_text, large_constants
 from .schedule import schedule
 from .target import CpuTarget
@@ -31,9 +31,18 @@ class CpuBackend:
 
     name = "cpu"
 
-    def schedule(self, kernel: Kernel) -> tuple[Variant, ...]:
+    def schedule(
+        self, kernel: Kernel, fixed: frozenset[Buffer] = frozenset()
+    ) -> tuple[Variant, ...]:
         """See `backends.base.Backend`."""
-        return schedule(kernel, self.target)
+        found = attention.match(kernel)
+        if found is not None:
+            return tuple(attention.schedule(kernel, found, self.target))
+        return schedule(kernel, self.target, fixed)
+
+    def fuses(self, kernel: Kernel) -> bool:
+        """See `backends.base.Backend`."""
+        return attention.match(kernel) is not None
 
     def unit(self) -> Unit:
         """An empty LLVM module."""
@@ -45,13 +54,13 @@ class CpuBackend:
         return {
             "ll": lambda _: host_text(program, unit),
             "s": lambda ll: codegen.as_assembly(ll, self.target, self.opt_level),
-            "o": lambda ll: self.object(program, ll),
-            "jit": lambda ll: self.object(program, shared(ll)),
+            "o": lambda ll: self.object(program, ll, unit),
+            "jit": lambda ll: self.object(program, shared(ll), unit),
         }
 
-    def object(self, program: Program, ll: str) -> bytes:
+    def object(self, program: Program, ll: str, unit: Unit) -> bytes:
         """The object of a module's text, with the program's large constants."""
-        image = codegen.compile_ir(ll, self.target, self.opt_level)
+        image = codegen.compile_ir(ll, self.target, self.opt_level, spent=unit.spent)
         return fill(image, large_constants(program, self.target.triple))
 
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ import llvmlite.binding as llvm
 
 from flowc.runtime.errors import InternalError
 from flowc.runtime.jit import initialize
+from flowc.runtime.timings import Timings
 
 from .target import CpuTarget
 
@@ -43,23 +44,31 @@ def optimize(module: Any, machine: Any, opt_level: int, vectorize: bool = False)
     manager.run(module, builder)
 
 
-def _prepare(text: str, target: CpuTarget, opt_level: int, vectorize: bool) -> tuple[Any, Any]:
-    module, machine = parse(text), target.machine(max(1, min(opt_level, 2)))
+def _prepare(
+    text: str, target: CpuTarget, opt_level: int, vectorize: bool, spent: Timings
+) -> tuple[Any, Any]:
+    with spent.part("llvm, reading"):
+        module = parse(text)
+    machine = target.machine(max(1, min(opt_level, 2)))
     module.triple, module.data_layout = target.triple, str(machine.target_data)
-    optimize(module, machine, opt_level, vectorize)
+    with spent.part("llvm, passes"):
+        optimize(module, machine, opt_level, vectorize)
     return module, machine
 
 
 def compile_ir(
-    text: str, target: CpuTarget, opt_level: int = 1, vectorize: bool = False
+    text: str, target: CpuTarget, opt_level: int = 1, vectorize: bool = False,
+    spent: Timings | None = None,
 ) -> bytes:
     """The object file of a module: position independent, for LLJIT and for linkers alike.
 
     opt_level: 0 none, 1 enough for explicit vectors (GEMM tiles run as fast as with 3), 3 all.
-    Raises InternalError where the text is no valid module.
+    spent: gets the seconds. Raises InternalError where the text is no valid module.
     """
-    module, machine = _prepare(text, target, opt_level, vectorize)
-    out: bytes = machine.emit_object(module)
+    spent = spent or Timings()
+    module, machine = _prepare(text, target, opt_level, vectorize, spent)
+    with spent.part("llvm, code"):
+        out: bytes = machine.emit_object(module)
     return out
 
 
@@ -67,11 +76,11 @@ def as_assembly(
     text: str, target: CpuTarget, opt_level: int = 1, vectorize: bool = False
 ) -> str:
     """The assembly of what `compile_ir` emits, for people and tests."""
-    module, machine = _prepare(text, target, opt_level, vectorize)
+    module, machine = _prepare(text, target, opt_level, vectorize, Timings())
     out: str = machine.emit_assembly(module)
     return out
 
 
 def optimized_ir(text: str, target: CpuTarget, opt_level: int = 1) -> str:
     """The module's text after LLVM's passes."""
-    return str(_prepare(text, target, opt_level, False)[0])
+    return str(_prepare(text, target, opt_level, False, Timings())[0])

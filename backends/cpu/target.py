@@ -79,6 +79,12 @@ class CpuTarget:
         """Whether conversions between f16 and f32 are instructions."""
         return _probe(self).f16
 
+    @property
+    def has_maximum(self) -> bool:
+        """Whether the greater of two floats, a NaN if either is one and 0 above −0, is one
+        instruction (x86 and RISC-V need half a dozen)."""
+        return self.arch in ("aarch64", "arm", "wasm32")
+
     def lanes(self, dt: DType) -> int:
         """Elements of a vector: the lanes of a loop that computes in dt (narrow floats in f32)."""
         bits = 32 if dt.is_float and dt.bits < 32 else max(8, dt.bits)

@@ -10,7 +10,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-from flowc.ir.kernel.form import Kernel
+from flowc.ir.kernel.form import Buffer, Kernel
 from flowc.ir.plan import Program, Variant
 from flowc.runtime import jit
 from flowc.runtime.abi import ABI_VERSION
@@ -43,9 +43,15 @@ class CudaEmuBackend:
 
     name = "cuda-emu"
 
-    def schedule(self, kernel: Kernel) -> tuple[Variant, ...]:
+    def schedule(
+        self, kernel: Kernel, fixed: frozenset[Buffer] = frozenset()
+    ) -> tuple[Variant, ...]:
         """See `backends.base.Backend`."""
         return (Variant(None, schedule(kernel)),)
+
+    def fuses(self, kernel: Kernel) -> bool:
+        """See `backends.base.Backend`: products and rows are launches of their own."""
+        return False
 
     def unit(self) -> Unit:
         """An empty module for the host function."""

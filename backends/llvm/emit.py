@@ -15,6 +15,7 @@ from flowc.ir.dtypes import DType
 from flowc.ir.kernel.expr import INDEX
 from flowc.runtime.abi import LLVM_TYPES, error_helper
 from flowc.runtime.errors import InternalError, UnimplementedError
+from flowc.runtime.timings import Timings
 
 
 class Target(Protocol):
@@ -84,14 +85,16 @@ INTRINSICS = {
     "smin": "TTT", "smax": "TTT", "umin": "TTT", "umax": "TTT",
     "masked.load": "TPMT", "masked.store": "vTPM", "masked.gather": "TPMT",
     "masked.scatter": "vTPM", "vector.reduce.or": "ET", "cttz": "TTb",
+    "prefetch": "vPiii",
 }  # fmt: skip
-_POINTER_SUFFIX = {"masked.load", "masked.store", "masked.gather", "masked.scatter"}
+_POINTER_SUFFIX = {"masked.load", "masked.store", "masked.gather", "masked.scatter", "prefetch"}
 _ATTRS = "nounwind willreturn"
 
 # Instructions whose results follow from their text: in one region, the first of two serves both.
 _PURE = frozenset(
     "add sub mul udiv sdiv urem srem and or xor shl lshr ashr trunc zext sext bitcast icmp fcmp"
-    " fadd fsub fmul fdiv fneg select getelementptr insertelement extractelement shufflevector".split()
+    " fadd fsub fmul fdiv fneg select getelementptr insertelement extractelement shufflevector"
+    .split()
 )
 
 
@@ -118,6 +121,7 @@ class Unit:
         self.sites: list[tuple[int, str, str]] = []
         self.first_site = first_site
         self.helpers: set[str] = set()  # functions of `calls.py` that the module has
+        self.spent = Timings()  # in LLVM
         self.expansions = 0  # transcendentals written out so far
         self._site_ids: dict[tuple[int, str, str], int] = {}
         self._declared: dict[str, str] = {}
@@ -272,11 +276,11 @@ class Function:
         args = list(args)
         signature = INTRINSICS[name]
         pointer = next((a for a in args if isinstance(a, V) and a.ty.startswith("ptr")), None)
-        symbol = f"@llvm.{name}.{suffix(ty, n)}"
+        symbol = f"@llvm.{name}.{suffix(ty, n)}" if ty else f"@llvm.{name}"
         if name in _POINTER_SUFFIX and pointer is not None:
             symbol += f".{suffix(pointer.ty, pointer.n)}"
         full = V(ty, n, "").type
-        kinds = {"T": full, "v": "void", "E": ty, "b": "i1", "M": f"<{n} x i1>"}
+        kinds = {"T": full, "v": "void", "E": ty, "b": "i1", "i": "i32", "M": f"<{n} x i1>"}
         kinds["P"] = pointer.type if pointer else "ptr"
         params = ", ".join(kinds[k] for k in signature[1:])
         result = kinds[signature[0]]

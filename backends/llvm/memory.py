@@ -265,6 +265,12 @@ class Memory:
             return self.fn.op("i1", raw.n, f"icmp ne {raw}, {zero_of('i8', raw.n).s}")
         return self.ops.canonical4(raw, b.dtype) if b.dtype.bits == 4 else raw
 
+    def prefetch(self, b: Buffer, idx: Iterable[Expr]) -> None:
+        """Asks for a line, from memory into the second cache."""
+        at = self.address(b, idx)
+        if at.base.ty == "ptr":
+            self.fn.intrinsic("prefetch", "", 0, [at.base, "i32 0", "i32 2", "i32 1"])
+
     # ---- stores
 
     def store(self, b: Buffer, idx: Iterable[Expr], value: V) -> None:

@@ -12,6 +12,7 @@ from flowc.ir.kernel.form import (
     For,
     If,
     Let,
+    Prefetch,
     Stmt,
     Store,
     While,
@@ -81,6 +82,8 @@ class Lowerer:
                 self._if(s)
             elif isinstance(s, While):
                 self._while(s)
+            elif isinstance(s, Prefetch):
+                self.memory.prefetch(s.buffer, s.indices)
             else:
                 self._alloc(s)
 

@@ -15,12 +15,13 @@ from flowc.ir.parser import parse_module
 from flowc.ir.plan import Program
 from flowc.ir.plan_text import parse_program
 from flowc.ir.verifier import verify
+from flowc.runtime.timings import Timings
 
 from .. import driver
 from ..options import Options
 from ..passes.base import PASSES, Context, Pass, Unit, parse_pass
 from ..passes.rewrite import RULES
-from ..pipeline import Timings, default_pipeline, run_passes
+from ..pipeline import default_pipeline, run_passes
 from . import inputs, run_command
 from .failures import UserError, compiling
 from .watch import Watch, text_of

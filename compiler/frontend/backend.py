@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flowc.compiler import stored
 from flowc.compiler.options import Options
 from flowc.ir.core import Function
 
@@ -21,5 +22,10 @@ class Backend:
 
 def compile_function(f: Function, options: Options) -> Any:
     """Compile a function for the options' target."""
-    compiler = Backend.compile or driver.compile_function
-    return compiler(f, options)
+    if Backend.compile is not None:
+        return Backend.compile(f, options)
+    return stored.compile_function(f, options, _compile)
+
+
+def _compile(f: Function, options: Options, **how: Any) -> Any:
+    return driver.compile_program(f, options, **how)

@@ -23,6 +23,5 @@ class LazyModule:
 artifact = LazyModule("flowc.compiler.artifact")
 driver = LazyModule("flowc.compiler.driver")
 freezing = LazyModule("flowc.compiler.freezing")
-hostcalls = LazyModule("flowc.compiler.hostcalls")
 functionalize = LazyModule("flowc.compiler.passes.functionalize")
 loading = LazyModule("flowc.compiler.loading")

@@ -24,7 +24,6 @@ from .config import ConfigProto
 from .fetching import convert, feed_array, feed_key, flatten_feeds, flatten_fetches
 from .graph import Graph, get_default_graph, session_stack
 from .host import host_value
-from .lazy import hostcalls
 from .registry import operator
 from .special import satisfied, specialize
 from .store import Store
@@ -241,7 +240,7 @@ class BaseSession:
         state = [self.store.array(op) for op in program.state]
         writes = any(program.updates(op) for op in program.state)
         # What a host call calls may run this session again: then the gate is Python's to hold.
-        locks = writes and bool(hostcalls.host_functions(executable.program))
+        locks = writes and bool(executable.manifest["host_calls"])
         gate = self._lock if writes and not locks else None
         run = executable.bind(state, self._pool(), gate=gate)
         mode, finish = _finisher(call, program)

@@ -9,6 +9,7 @@ from flowc.ir.plan import Copy, Launch, Program, Step, launches
 from .arena import place
 from .base import Context, Pass, Unit, register
 from .carry import carry_in_place
+from .hoist import hoist
 from .order import Order, pointwise
 
 
@@ -17,11 +18,13 @@ from .order import Order, pointwise
 class Plan(Pass):
     """Order the steps, update state in place where that is safe, place temporaries.
 
-    inplace: allow updates in place; reuse: let buffers share memory.
+    inplace: allow updates in place; reuse: let buffers share memory; hoist: move what does not
+    change out of loops.
     """
 
     inplace: bool = True
     reuse: bool = True
+    hoist: bool = True
 
     name = "plan"
 
@@ -29,7 +32,7 @@ class Plan(Pass):
         return unit.map_programs(lambda p: place(self._ordered(p, ctx), self.reuse))
 
     def _ordered(self, p: Program, ctx: Context) -> Program:
-        p = update_state(p, self, ctx)
+        p = update_state(hoist(p, ctx) if self.hoist else p, self, ctx)
         return carry_in_place(p, ctx) if self.inplace else p
 
 

@@ -10,6 +10,7 @@ from flowc.ir.kernel.key import kernel_key
 from flowc.ir.plan import Cond, Launch, Loop, Program, Step, Variant
 
 from .base import Context, Pass, Unit, register
+from .hoist import Root, changing
 
 Known = dict[Hashable, tuple[Variant, ...]]
 
@@ -28,27 +29,45 @@ class Schedule(Pass):
 
     def program(self, p: Program, ctx: Context) -> Program:
         """The program with `Launch.variants` filled where they are empty."""
-        return p.replace(steps=self._block(p.steps, ctx, {}))
+        block = _Block(self, ctx, {}, p.root)
+        return p.replace(steps=block.steps(p.steps, None))
 
-    def _block(self, steps: tuple[Step, ...], ctx: Context, known: Known) -> tuple[Step, ...]:
+
+@dataclass(frozen=True)
+class _Block:
+    """Schedules the steps of a program; `known`: the schedules that there are."""
+
+    opts: Schedule
+    ctx: Context
+    known: Known
+    root: Root
+
+    def steps(self, steps: tuple[Step, ...], moving: set[Buffer] | None) -> tuple[Step, ...]:
+        """A block, in a loop whose rounds change the memory `moving` (None: in no loop)."""
         out: list[Step] = []
         for s in steps:
             if isinstance(s, Launch) and not s.variants:
-                s = self._launch(s, ctx, known)
+                s = self.launch(s, moving)
             elif isinstance(s, Cond):
-                then = self._block(s.then, ctx, known)
-                s = replace(s, then=then, otherwise=self._block(s.otherwise, ctx, known))
+                then = self.steps(s.then, moving)
+                s = replace(s, then=then, otherwise=self.steps(s.otherwise, moving))
             elif isinstance(s, Loop):
-                test = self._block(s.test, ctx, known)
-                s = replace(s, test=test, body=self._block(s.body, ctx, known))
+                inner = changing(s, self.root)
+                s = replace(s, test=self.steps(s.test, inner), body=self.steps(s.body, inner))
             out.append(s)
         return tuple(out)
 
-    def _launch(self, s: Launch, ctx: Context, known: Known) -> Launch:
-        key = kernel_key(s.kernel) if self.share else None
+    def launch(self, s: Launch, moving: set[Buffer] | None) -> Launch:
+        """The launch with its variants."""
+        known, inputs = self.known, s.kernel.inputs
+        fixed = frozenset(
+            () if moving is None else (b for b in inputs if self.root(b) not in moving)
+        )
+        key = kernel_key(s.kernel) if self.opts.share else None
+        key = None if key is None else (key, tuple(b in fixed for b in inputs))
         variants = known.get(key) if key is not None else None
         if variants is None:
-            variants = ctx.backend.schedule(s.kernel)
+            variants = self.ctx.backend.schedule(s.kernel, fixed)
             if key is not None:
                 known[key] = variants
             return replace(s, variants=variants, scratch=tuple(v.kernel.scratch for v in variants))

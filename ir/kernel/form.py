@@ -9,6 +9,7 @@ whole domain; its value may hold `reduce` nodes. A `Proc` is for what is not a f
 
     stmt  = For(var, extent, kind, width, body) | Store(buffer, indices, value) | Let(var, value)
           | If(cond, then, otherwise) | While(cond, body) | Alloc(buffer, body)
+          | Prefetch(buffer, indices)
     kind  = serial | parallel | vector | unroll | block | thread
 
 A `vector` loop runs `width` elements at once, its last ones masked; its body holds `Let`, `Store`,
@@ -217,7 +218,15 @@ class Alloc:
     body: tuple[Stmt, ...]
 
 
-Stmt = For | Store | Let | If | While | Alloc
+@dataclass(frozen=True, eq=False)
+class Prefetch:
+    """Asks for the cache line of ``buffer[indices]``, which may lie outside: no effect but time."""
+
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+
+
+Stmt = For | Store | Let | If | While | Alloc | Prefetch
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,6 +285,8 @@ def own_exprs(s: Stmt) -> tuple[Expr, ...]:
         return (s.extent,)
     if isinstance(s, Let):
         return (s.value,)
+    if isinstance(s, Prefetch):
+        return s.indices
     return (s.cond,) if isinstance(s, If | While) else ()
 
 
@@ -305,6 +316,8 @@ def map_stmts(
             return If(on_expr(s.cond), go(s.then), go(s.otherwise))
         if isinstance(s, While):
             return While(on_expr(s.cond), go(s.body))
+        if isinstance(s, Prefetch):
+            return Prefetch(on_buffer(s.buffer), tuple(map(on_expr, s.indices)))
         return Alloc(on_buffer(s.buffer), go(s.body))
 
     return go(body)

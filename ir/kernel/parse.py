@@ -25,6 +25,7 @@ from .form import (
     Let,
     LoopKernel,
     Phase,
+    Prefetch,
     Proc,
     Scope,
     Stage,
@@ -302,6 +303,10 @@ class Parser(ExprParser):
             body = self.block()
             del self.buffers[b.name]
             return Alloc(b, body)
+        if self.word("prefetch"):
+            start = self.pos
+            b = self.buffer(self.need(IDENT, "a buffer"), start)
+            return Prefetch(b, tuple(self.indices(b, start)))
         return self.store()
 
     def store(self) -> Store:

@@ -86,22 +86,33 @@ def is_contract(s: AnyStage) -> bool:
     Where only one has, as in a matrix times a vector, both must be loads: formulas of which each
     element is used once are cheaper computed with the rows or columns that they come from.
     """
+    return _product(s) is not None
+
+
+def is_product(s: AnyStage) -> bool:
+    """Whether a contract uses each element of both operands more than once."""
+    return _product(s) == "both"
+
+
+def _product(s: AnyStage) -> Literal["one", "both"] | None:
+    """Which operands of a contract have an output axis that the other lacks; None: no contract."""
     r = reduction(s)
     if r is None or r.op != "sum" or isinstance(s, Proc):
-        return False
+        return None
     body = r.body
     while body.op == "cast":
         body = body.args[0]
     if body.op != "mul":
-        return False
+        return None
     a, b = (variables(x) for x in body.args)
     if not all(any(e.op == "load" for e in walk(x)) for x in body.args):
-        return False
+        return None
     outer = {v for v in s.axes if v.attr.extent != 1}
-    shared = all(v in a and v in b for v in r.axes if v.attr.extent != 1)
-    if not outer & (a - b) or not outer & (b - a):  # no element of one operand is used twice
-        return shared and bool(outer & (a ^ b)) and all(map(_is_loaded, body.args))
-    return shared
+    if not all(v in a and v in b for v in r.axes if v.attr.extent != 1):
+        return None
+    if outer & (a - b) and outer & (b - a):
+        return "both"
+    return "one" if outer & (a ^ b) and all(map(_is_loaded, body.args)) else None
 
 
 def _is_loaded(e: Expr) -> bool:
@@ -125,8 +136,11 @@ def classify(s: AnyStage) -> Kind:
     r = reduction(s)
     if r is None:
         return "map"
-    if is_contract(s):
-        return "contract"
+    return "contract" if is_contract(s) else folds(s, r)
+
+
+def folds(s: Stage, r: Reduction) -> Kind:
+    """Whether a stage that reduces walks along rows or along columns."""
     units = [u for e in walk(r.body) if e.op == "load" and (u := _unit_axis(e)) is not None]
     if any(u in r.axes for u in units) or not s.axes or not units:
         return "rows"

@@ -34,6 +34,7 @@ from .form import (
     Let,
     LoopKernel,
     Phase,
+    Prefetch,
     Proc,
     Stage,
     Stmt,
@@ -202,6 +203,9 @@ class _Printer:
             named.append(s.var)
             name = self.names.declare(s.var, s.var.attr.name)
             self.lines.append(f"{indent}let {name}: {s.var.dtype.name}{bound} = {value}")
+        elif isinstance(s, Prefetch):
+            at = ", ".join(self.exprs(s.indices, indent))
+            self.lines.append(f"{indent}prefetch {self.names[s.buffer]}[{at}]")
         elif isinstance(s, For):
             self.loop(s, indent)
         elif isinstance(s, Alloc):

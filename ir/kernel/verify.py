@@ -17,6 +17,7 @@ from .form import (
     Kernel,
     Let,
     LoopKernel,
+    Prefetch,
     Proc,
     Stage,
     Stmt,
@@ -166,6 +167,10 @@ class _Checker:
             self.loop(s, outer)
         elif isinstance(s, Store):
             self.store(s)
+        elif isinstance(s, Prefetch):
+            for i in s.indices:
+                self.expr(i)
+            self.access(s.buffer, s.indices)
         elif isinstance(s, Alloc):
             self.alloc(s, outer)
         elif isinstance(s, If | While):

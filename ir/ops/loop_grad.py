@@ -19,6 +19,7 @@ from ..autodiff import differentiable, gradients, inline, live, symbols_of, vari
 from ..core import Function, Instr, Op, Value
 from ..types import TensorType
 from .base import substituted_function
+from .loop_keep import cheapest
 from .loop_sums import Late, depending, late_terms
 
 # Ops whose results are kept rather than computed again: more than a few operations an element, or
@@ -221,6 +222,7 @@ class _Backward:
         producer = {r: i for i in self.copied for r in i.results}
         reverse = [i for i in live(instrs, [*self.results, *wanted]) if i not in copied]
         again: set[Instr] = set()
+        keeps = self._keeps(reverse, [*self.results, *wanted], producer)
         self.kept: dict[Value, None] = {}
         seen: set[Value] = set()
         stack: list[Value] = [*self.results, *wanted]
@@ -244,7 +246,7 @@ class _Backward:
             if instr is None:
                 if v in self.params[: self.op.carried]:
                     self.kept[v] = None
-            elif _worth_keeping(instr, v, self.own):
+            elif keeps(instr, v):
                 self.kept[v] = None
             elif instr not in again:
                 again.add(instr)
@@ -257,6 +259,23 @@ class _Backward:
         self.results += self.stacked
         self.instrs = [i for i in self.copied if i in again] + reverse
         self.used = {v for i in self.instrs for v in i.operands} | set(self.results)
+
+
+    def _keeps(
+        self, reverse: Sequence[Instr], results: Sequence[Value], producer: dict[Value, Instr]
+    ) -> Callable[[Instr, Value], bool]:
+        """Whether a result of an instruction is kept rather than computed again."""
+        def only(i: Instr, v: Value) -> bool:
+            return _worth_keeping(i, v, self.own)
+
+        if self.own:  # sizes that the round defines: values of such sizes cannot be kept
+            return only
+        n, end = self.op.carried, self.op.carried + self.op.xs
+        needed = [v for i in reverse for v in i.operands] + list(results)
+        forward = {*self.params, *producer}
+        found = cheapest([v for v in needed if v in forward], producer, self.params[:n],
+                         self.params[n:end], only)
+        return only if found is None else lambda _, v: v in found
 
 
 def _worth_keeping(instr: Instr, v: Value, own: set[str]) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flowc
-from flowc.compiler import driver
+from flowc.compiler import stored
 
 RNG = np.random.default_rng(7)
 
@@ -57,9 +57,9 @@ def test_trees_of_arrays() -> None:
     params, x = mlp_params(), RNG.standard_normal((4, 5)).astype(np.float32)
     np.testing.assert_allclose(f(params, x), mlp_reference(params, x), rtol=1e-5)
     again = dict(reversed(params.items()))
-    before = driver.compiles
+    before = stored.compiles
     np.testing.assert_allclose(f(again, x=x), mlp_reference(params, x), rtol=1e-5)
-    assert driver.compiles == before
+    assert stored.compiles == before
 
 
 class Pair(NamedTuple):
@@ -112,9 +112,9 @@ def test_functions_of_nothing_and_constants() -> None:
 def test_a_function_in_a_function_is_one_program() -> None:
     inner = flowc.function(lambda x: x + 1)
     outer = flowc.function(lambda x: inner(inner(x)) * 2)
-    before = driver.compiles
+    before = stored.compiles
     assert outer(np.float32([1])).tolist() == [6]
-    assert driver.compiles == before + 1
+    assert stored.compiles == before + 1
 
 
 def test_arrays_given_in_a_trace_are_constants_of_it() -> None:
@@ -210,25 +210,25 @@ def test_a_new_batch_size_compiles_nothing() -> None:
     f = flowc.function(mlp)
     params = mlp_params()
     f(params, np.zeros((2, 5), np.float32))
-    before = driver.compiles
+    before = stored.compiles
     for n in (1, 3, 64, 0):
         x = RNG.standard_normal((n, 5)).astype(np.float32)
         want = mlp_reference(params, x)
         np.testing.assert_allclose(f(params, x), want, rtol=1e-5, atol=1e-6)
-    assert driver.compiles == before
+    assert stored.compiles == before
 
 
 def test_a_size_of_one_that_broadcasts_is_another_program() -> None:
     f = flowc.function(lambda x, y: x + y)
     column, row = np.ones((4, 1), np.float32), np.ones((4, 6), np.float32)
-    before = driver.compiles
+    before = stored.compiles
     assert f(row, row).shape == (4, 6)
     assert f(column, row).shape == (4, 6)
     assert f(row, column).shape == (4, 6)
-    assert driver.compiles == before + 3
+    assert stored.compiles == before + 3
     assert f(column[:2], row[:2, :3]).shape == (2, 3)
     assert f(column, column).shape == (4, 1)
-    assert driver.compiles == before + 3
+    assert stored.compiles == before + 3
 
 
 def test_sizes_are_numbers_to_compute_with() -> None:
@@ -274,10 +274,10 @@ def test_promised_sizes_are_ints_in_the_trace() -> None:
 
 def test_static_sizes_compile_anew_free_ones_do_not() -> None:
     f = flowc.function(lambda x: x * 2, shapes={"x": (None, flowc.static)})
-    before = driver.compiles
+    before = stored.compiles
     for shape in ((2, 3), (5, 3), (5, 4), (2, 4)):
         assert f(np.ones(shape)).shape == shape
-    assert driver.compiles == before + 2
+    assert stored.compiles == before + 2
 
 
 def test_names_in_shapes_are_equal_sizes() -> None:
@@ -305,13 +305,13 @@ def test_static_arguments_are_python_values() -> None:
             x = x + 1 if mode == "add" else x * 2
         return x
 
-    before = driver.compiles
+    before = stored.compiles
     one = np.float64([1])
     assert f(one, 3).tolist() == [4]
     assert f(one, 3, mode="mul").tolist() == [8]
     assert f(one, 2).tolist() == [3]
     assert f(one, 3).tolist() == [4]
-    assert driver.compiles == before + 3
+    assert stored.compiles == before + 3
     g = flowc.function(lambda x, k: x + (1 if k is True else 2), static_argnums=1)
     assert g(one, True) == 2
     assert g(one, 1) == 3
@@ -448,11 +448,11 @@ def test_many_threads_compile_and_call() -> None:
             if not np.array_equal(f(x, x), x @ x + 1):
                 wrong.append(x)
 
-    before = driver.compiles
+    before = stored.compiles
     threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
     assert not wrong
-    assert driver.compiles == before + 2
+    assert stored.compiles == before + 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flowc
-from flowc.compiler import driver
+from flowc.compiler import stored
 
 RNG = np.random.default_rng(3)
 
@@ -47,10 +47,10 @@ def test_gradients_of_a_tree() -> None:
     np.testing.assert_allclose(g["w"], want, rtol=1e-5, atol=1e-8)
     want = numeric(lambda v: loss_reference(w, v, x, y), b)
     np.testing.assert_allclose(g["b"], want, rtol=1e-5, atol=1e-8)
-    before = driver.compiles
+    before = stored.compiles
     value, g = f({"w": w, "b": b}, x[:2], y[:2])
     np.testing.assert_allclose(value, loss_reference(w, b, x[:2], y[:2]))
-    assert driver.compiles == before
+    assert stored.compiles == before
 
 
 def test_several_arguments() -> None:

@@ -86,6 +86,8 @@ MUTANTS = (
     Mutant(f"{P}/arena.py", "if inside[0] != inside[1]:", "if False:",
            "what a loop reads is overwritten in its first round", FOUND),
     # ---- schedules
+    Mutant(f"{C}/schedule/tiles.py", "{e: t[dv, du] for", "{e: t[du, dv] for",
+           "a tile is read the other way round", FOUND),
     Mutant(f"{C}/schedule/accumulate.py", "    if rest != 0:\n        lane = ex.var(\"l\", rest)",
            "    if rest == -1:\n        lane = ex.var(\"l\", rest)",
            "the elements after the last whole vector are not reduced", records("reduce and sum")),

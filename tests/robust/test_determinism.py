@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import flowc as tf
-from flowc.compiler import driver
+from flowc.compiler import stored
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Made = tuple[Any, Any, list[Any], dict[Any, Array]]  # the step, its loss, the weights, a feed
@@ -89,10 +89,10 @@ def test_a_batch_size_never_seen_before(model: Callable[[], Made]) -> None:
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         sess.run([loss, *gradients], feed)
-        compiled = driver.compiles
+        compiled = stored.compiles
         sizes = (1, 2, 3, 7, 16, 19)
         results = [sess.run([loss, *gradients], {k: v[:n] for k, v in feed.items()}) for n in sizes]
-        assert driver.compiles == compiled
+        assert stored.compiles == compiled
     for n, got in zip(sizes[::2], results[::2], strict=True):
         for a, b in zip(got, fixed(model, n), strict=True):
             assert np.max(np.abs(a - b)) <= 2e-5 * max(1.0, np.max(np.abs(b)))

@@ -66,8 +66,7 @@ class _Nest:
         n = ex.var("qb", blocks)
         heads = work(*(v.attr.extent for v in a.outer))
         apart = heads < HEADS and size(self.queries) > t.rows
-        outer = a.outer if apart else ()
-        packs = self._pack(outer)
+        packs = self._pack(apart)
         scratch: tuple[Buffer, ...] = ()
         phases: tuple[Phase, ...] = ()
         if apart:
@@ -90,14 +89,13 @@ class _Nest:
         n = replace(n, lanes=cut(1, 1), rows=cut(1, 1))  # a point is not divided
         return n.phase(lambda *_: body)
 
-    def _pack(self, outer: tuple[Expr, ...]) -> list[Packed]:
-        """Keys and values in panels, for all points of the outer axes or for one."""
+    def _pack(self, apart: bool) -> list[Packed]:
+        """Keys and values in panels: each in a phase of its own, or for one point in its chunk."""
         a, t = self.a, self.tiling
+        outer = a.outer if apart else ()
         keys = panels(a.scores.b, "keys", a.key, outer, a.scores.k, t.scores)
         values = panels(a.out.b, "values", a.lane, outer, a.out.k, t.out)
-        packs = [keys, values]
-        if not outer:
-            packs = [_local(p) for p in packs]
+        packs = [keys, values] if apart else [_local(keys), _local(values)]
         self.key_panels, self.values = (p.factor for p in packs)
         return packs
 

@@ -14,8 +14,8 @@ from .access import FAR, by_stride, is_bare, is_guarded, is_plain, is_windowed, 
 from .cost import Machine, Tile, choose_tile, direct_rows, tile_cycles, work
 from .halo import without_guards
 from .match import Contract, variables
-from .micro import Block, Micro
-from .nest import Nest, nest
+from .micro import Block, Micro, Turn
+from .nest import Nest, Traffic, by_panels, nest
 from .pack import Packed, copied, panels
 
 
@@ -79,7 +79,7 @@ def _price(c: Contract, lane: Expr, row: Expr | None, t: Tile) -> float:
     cycles += (0.1 if out == 1 else 2.0) / depth
     for e in (c.a, c.b):
         used = variables(e)
-        if lane in used and stride(e, lane) > 1:
+        if lane in used and stride(e, lane) > 1 and not c.is_fixed(e):
             reuse = 1.0 if row is not None and row in used else work(
                 *(v.attr.extent for v in c.axes if v not in used))
             cycles += 1.0 / reuse if row is None or row not in used else 2.0
@@ -129,7 +129,7 @@ def blocked(
     ax = d.ax = replace(d.ax, k=_order_k(d))
     rows: Dim = 1 if ax.row is None else ax.row.attr.extent
     deep = dims.product(tuple(v.attr.extent for v in ax.k))
-    n = nest(ax.outer, rows, ax.lane.attr.extent, deep, ax.tile, share=48)
+    n = nest(ax.outer, rows, ax.lane.attr.extent, deep, ax.tile, share=48, traffic=_traffic(d))
     if split:
         _split_long(d)
     d.phases.append(Phase(_main(d, n)))
@@ -137,6 +137,24 @@ def blocked(
     note = f"contract {t.mr}x{t.nr}" + "".join(f", {x}" for x in d.notes)
     k = c.kernel
     return LoopKernel(k.name, k.inputs, k.outputs, tuple(d.scratch), tuple(d.phases), "cpu", note)
+
+
+def _traffic(d: Draft) -> Traffic:
+    """How much memory the factors of the finished draft are."""
+    lane, row = (d.c.a, d.c.b) if d.ax.lane in variables(d.c.a) else (d.c.b, d.c.a)
+    places = work(*(v.attr.extent for v in d.ax.outer if v in variables(row)))
+    shared = not any(v in variables(lane) for v in d.ax.outer)
+    return Traffic(_bytes(lane) if shared else 0.0, _bytes(row) / places, float(d.mach.l2))
+
+
+def _bytes(e: Expr) -> float:
+    """How much memory the loads of an expression touch."""
+    found: dict[Buffer, float] = {}
+    for x in ex.loads(e):
+        buf = ex.load_parts(x)[0]
+        most = min(work(*buf.shape), work(*(v.attr.extent for v in variables(x))))
+        found[buf] = max(found.get(buf, 0.0), most * buf.dtype.size)
+    return sum(found.values())
 
 
 def _factor(d: Draft, side: str) -> Expr:
@@ -169,11 +187,19 @@ def _prepare(d: Draft, side: str) -> None:
         d.lane_masks = True
         return
     others = work(*(v.attr.extent for v in d.c.axes if v not in used))
-    if not d.may_pack or others < 4 or (
-            in_place(d.c, ax, e) and others <= place_rows(ax, e) and d.few):
+    if d.may_pack and d.c.is_fixed(e):
+        pass  # packed once, read many times
+    elif not d.may_pack or others < 4 or (
+            in_place(d.c, ax, e) and others <= _few_rows(d, e) and d.few):
         d.lane_masks = True
         return
     d.take(side, panels(e, side + "pack", ax.lane, ax.outer, ax.k, ax.tile), "packed")
+
+
+def _few_rows(d: Draft, e: Expr) -> int:
+    """Up to how many rows a lane factor is read in place: more where panels are fetched once."""
+    most = place_rows(d.ax, e)
+    return max(most, 1024) if by_panels(d.ax.outer, _traffic(d)) else most
 
 
 def in_place(c: Contract, ax: Axes, e: Expr) -> bool:
@@ -242,7 +268,7 @@ def _is_blocked(d: Draft) -> bool:
 def _main(d: Draft, n: Nest) -> Block:
     ax, c = d.ax, d.c
     if not _is_blocked(d):
-        m = Micro(c, ax.row, ax.lane, ax.k, d.lane_masks)
+        m = Micro(c, ax.row, ax.lane, ax.k, d.lane_masks, turn=_turn(d, n))
         return n.phase(lambda s, lg, rg: s.tiles(m.tile, lg, rg))
     k, inner = ax.k[0], ax.k[1]
     blocks = dims.maximum(1, k.attr.extent)  # even an empty sum is written once
@@ -254,12 +280,20 @@ def _main(d: Draft, n: Nest) -> Block:
         c = replace(c, a=a, b=b, limits={**c.limits, inner: count})
         k = block
     d.notes.append(f"k by {k.attr.name}")
-    m = Micro(c, ax.row, ax.lane, ax.k[1:], d.lane_masks, _partial_sums(d), k, ex.index(blocks))
+    m = Micro(c, ax.row, ax.lane, ax.k[1:], d.lane_masks, _partial_sums(d), k, ex.index(blocks),
+              turn=_turn(d, n))
+    return n.phase(lambda s, lg, rg: s.tiles(
+        m.tile, lg, rg, lambda body: (For(k, ex.index(blocks), "serial", body),)))
 
-    def body(s: Nest, lg: Expr | None, rg: Expr | None) -> Block:
-        return (For(k, ex.index(blocks), "serial", s.tiles(m.tile, lg, rg)),)
 
-    return n.phase(body)
+def _turn(d: Draft, n: Nest) -> Turn | None:
+    """Where a panel is used by many tiles, these fetch the next one ahead of time."""
+    lane = d.c.a if d.ax.lane in variables(d.c.a) else d.c.b
+    if not n.panels or not is_bare(lane) or not n.within:
+        return None
+    axis = n.within[-1]
+    tiles = size(axis.attr.extent) + size(n.rows.count) - 1
+    return Turn(axis, n.tile, max(1, -(-n.tile.nv // max(1, tiles))))
 
 
 def _partial_sums(d: Draft) -> Buffer:

@@ -26,7 +26,8 @@ class Contract:
     at: the indices of the stage's out in terms of the axes; total: stands for the sum in `value`;
     casts: conversions of each product, innermost first; epilogue: stages over the same domain;
     limits: how far an axis of k really goes, where that depends on other axes; exists: whether
-    an element of the result does, where axes were rounded up.
+    an element of the result does, where axes were rounded up; fixed: inputs that are packed once
+    for many launches.
     """
 
     kernel: Kernel
@@ -45,6 +46,7 @@ class Contract:
     epilogue: tuple[Stage, ...] = ()
     limits: Mapping[Expr, Expr] = field(default_factory=dict)
     exists: Expr | None = None
+    fixed: frozenset[Buffer] = frozenset()
 
     @property
     def axes(self) -> tuple[Expr, ...]:
@@ -57,6 +59,10 @@ class Contract:
     def pinned(self) -> set[Expr]:
         """Axes that have to be loops around those over k."""
         return {v for e in self.limits.values() for v in variables(e)}
+
+    def is_fixed(self, e: Expr) -> bool:
+        """Whether a factor reads nothing that changes between many launches."""
+        return bool(self.fixed) and all(x.attr in self.fixed for x in ex.loads(e))
 
     def count(self, k: Expr) -> Expr:
         """Iterations of an axis of k."""

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flowc.ir import dims
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import Alloc, Buffer, For, If, Kind, Let, Stmt, Store
+from flowc.ir.kernel.form import Alloc, Buffer, For, If, Kind, Let, Prefetch, Stmt, Store
 from flowc.ir.kernel.patterns import cost
 
 from .access import masked
+from .cost import Tile
 from .match import Contract, variables
 
 Block = tuple[Stmt, ...]
 UNROLLED_WORK = 600  # instructions of a write-back up to which it is unrolled over the tile
+LARGE = 1 << 17  # elements of an operand of the write-back that is asked for ahead
 Body = Callable[[Expr, Expr], Block]
 
 
@@ -51,6 +54,16 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
+class Turn:
+    """How tiles share the work of fetching the next panel: each step of k asks for `lines` vectors
+    of it, which ones follows from the tile's place along `axis` and the rows."""
+
+    axis: Expr
+    tile: Tile
+    lines: int
+
+
+@dataclass(frozen=True, eq=False)
 class Micro:
     """What all tiles of a schedule share. `row` may be None (one row), `lane` is an axis."""
 
@@ -62,6 +75,7 @@ class Micro:
     into: Buffer | None = None  # where sums wait between blocks of k; the block's index and count:
     block: Expr = field(default_factory=lambda: ex.index(0))
     blocks: Expr = field(default_factory=lambda: ex.index(1))
+    turn: Turn | None = None
 
     # ---- iteration over a tile
 
@@ -120,7 +134,8 @@ class Micro:
     def tile(self, p: Place) -> Block:
         """All statements of one tile."""
         acc = Buffer("acc", self.c.acc, (p.rows, p.width), "register")
-        body = (*self._begin(p, acc), *self._loops(self._step(p, acc)), *self._end(p, acc))
+        step = (*self._ahead(p), *self._operands(p), *self._step(p, acc))
+        body = (*self._begin(p, acc), *self._loops(step), *self._end(p, acc))
         return (Alloc(acc, body),)
 
     def _begin(self, p: Place, acc: Buffer) -> Block:
@@ -135,6 +150,52 @@ class Micro:
 
         return self.each_row(p, lambda row, i: self.each_lane(
             p, lambda lane, col: (Store(acc, (i, col), first(row, lane)),)))
+
+    def _ahead(self, p: Place) -> Block:
+        """Asks for vectors of the panel, or of the block of k, that comes next."""
+        turn = self.turn
+        if turn is None or p.nv != turn.tile.nv or p.lanes is not None:
+            return ()
+        t = turn.tile
+        lane = self.c.a if self.lane in variables(self.c.a) else self.c.b
+        buf, idx, _ = ex.load_parts(lane)
+        number = turn.axis + ex.floordiv(p.row0, t.mr)
+        env = {self.lane: p.lane0 + t.nr}
+        if self.block.op == "var":
+            after = self.block + 1
+            env[self.block] = ex.mod(after, self.blocks)
+            env[self.lane] = p.lane0 + ex.floordiv(after, self.blocks) * t.nr
+        out: list[Stmt] = []
+        for n in range(turn.lines):
+            col = ex.mod(number * turn.lines + n, t.nv)
+            place = env | {self.lane: env[self.lane] + col * t.w}
+            out.append(Prefetch(buf, tuple(ex.substitute(i, place) for i in idx)))
+        return tuple(out)
+
+    def _operands(self, p: Place) -> Block:
+        """Asks for what the write-back reads besides, from arrays too large for the caches: a few
+        lines in each step of k, as many at once would keep out the factors' own."""
+        steps = self.k[-1].attr.extent if self.k else 0
+        if self.row is None or p.lanes is not None or not isinstance(steps, int) or steps < 1:
+            return ()
+        own = {self.c.stage.out, *(s.out for s in self.c.epilogue)}
+        loads = dict.fromkeys(
+            x for s in self.c.epilogue for x in ex.loads(ex.substitute(
+                s.value, dict(zip(s.axes, self.c.at, strict=True)))))
+        out: list[Stmt] = []
+        for x in (*loads, *ex.loads(self.c.value)):
+            buf, idx, pred = ex.load_parts(x)
+            if pred is not None or buf in own or not {self.row, self.lane} <= variables(x):
+                continue
+            if not dims.nonnegative(dims.add(dims.product(buf.shape), -LARGE)):
+                continue
+            each = -(-p.rows * p.nv // steps)
+            for n in range(each):
+                line = self.k[-1] * each + n
+                row = p.row0 + ex.mod(ex.floordiv(line, p.nv), p.rows)
+                lane = p.lane0 + ex.mod(line, p.nv) * p.w
+                out.append(Prefetch(buf, tuple(self.at(i, row, lane) for i in idx)))
+        return tuple(out)
 
     def where(self, row: Expr, lane: Expr) -> tuple[Expr, ...]:
         """The index of out for a row and lane."""

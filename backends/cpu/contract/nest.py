@@ -79,6 +79,8 @@ class Nest:
 
     outer: axes around the tiles, the first `spread` of them in parallel, and then `group`
     iterations of the next; if all of them are in parallel, lanes and rows may be divided too.
+    panels: the chunk's part of the outer axes goes inside the loop over panels of lanes, so that
+    a panel is fetched once for all of it.
     """
 
     outer: tuple[Expr, ...]
@@ -87,39 +89,51 @@ class Nest:
     lanes: Cut
     rows: Cut
     tile: Tile
+    panels: bool = False
+    chunk: Expr | None = None  # counts groups of outer[spread]; None: of one each
+
+    @property
+    def within(self) -> tuple[Expr, ...]:
+        """The outer axes that have more than one iteration in a chunk."""
+        return self.outer[self.spread + (self.chunk is None) :]
 
     def phase(self, body: Callable[[Nest, Expr | None, Expr | None], Block]) -> Block:
         """The parallel loop over chunks; body(self, lane group, row group) inside."""
         parallel: list[tuple[Expr, Dim]] = [
             (v, v.attr.extent) for v in self.outer[: self.spread]
         ]
-        if self.spread < len(self.outer):
-            return self._grouped(parallel, body)
         lg = ex.var("jc", self.lanes.groups) if self.lanes.group != 0 else None
         rg = ex.var("ic", self.rows.groups) if self.rows.group != 0 else None
-        parallel += [(v, v.attr.extent) for v in (lg, rg) if v is not None]
-        return chunks(parallel, body(self, lg, rg))
+        divided = [(v, v.attr.extent) for v in (lg, rg) if v is not None]
+        inside = body(self, lg, rg)
+        if self.spread == len(self.outer):
+            return chunks([*parallel, *divided], inside)
+        if not self.panels:
+            inside = self._around(inside)
+        axis, g = self.outer[self.spread], self.chunk
+        parallel.append((axis, axis.attr.extent) if g is None else (g, g.attr.extent))
+        return chunks([*parallel, *divided], inside)
 
-    def _grouped(
-        self, parallel: list[tuple[Expr, Dim]],
-        body: Callable[[Nest, Expr | None, Expr | None], Block],
-    ) -> Block:
-        inside = body(self, None, None)
+    def _around(self, inside: Block) -> Block:
+        """The loops over a chunk's part of the outer axes."""
         for v in reversed(self.outer[self.spread + 1 :]):
             inside = (For(v, ex.index(v.attr.extent), "serial", inside),)
-        axis = self.outer[self.spread]
-        extent = axis.attr.extent
-        if self.group == 1:
-            return chunks([*parallel, (axis, extent)], inside)
-        g = ex.var(axis.attr.name + "c", dims.ceildiv(extent, self.group))
+        axis, g = self.outer[self.spread], self.chunk
+        if g is None:
+            return inside
         n = ex.var(axis.attr.name, self.group)
-        at = g * self.group + n
-        inside = (For(n, ex.imin(self.group, ex.index(extent) - g * self.group), "serial",
-                      substitute_var(inside, axis, at)),)
-        return chunks([*parallel, (g, g.attr.extent)], inside)
+        left = ex.index(axis.attr.extent) - g * self.group
+        return (For(n, ex.imin(self.group, left), "serial",
+                    substitute_var(inside, axis, g * self.group + n)),)
 
-    def tiles(self, on_tile: OnTile, lane_group: Expr | None, row_group: Expr | None) -> Block:
-        """on_tile at every tile of the chunk: panels of lanes outside, rows inside."""
+    def tiles(
+        self, on_tile: OnTile, lane_group: Expr | None, row_group: Expr | None,
+        blocks: Callable[[Block], Block] = lambda body: body,
+    ) -> Block:
+        """on_tile at every tile of the chunk: panels of lanes outside, rows inside.
+
+        blocks: puts the loop over blocks of k around tiles: all of the chunk's, or a panel's.
+        """
         t = self.tile
         rest = self.lanes.rest
 
@@ -129,12 +143,15 @@ class Nest:
             def place(row0: Expr, rows: int, clamp: Expr | None) -> Block:
                 return on_tile(Place(row0, rows, clamp, lane0, nv, t.w, lanes, stop))
 
-            return self._rows(row_group, place)
+            body = self._rows(row_group, place)
+            return blocks(self._around(body)) if self.panels else body
 
         nv_rest = -(-rest // t.w) if isinstance(rest, int) else t.nv
-        return self.lanes.loop(
+        whole = isinstance(rest, int) and rest % t.w == 0
+        out = self.lanes.loop(
             "jt", lane_group, lambda n: panel(n * t.nr, t.nv, None),
-            lambda n: panel(n * t.nr, nv_rest, ex.index(rest)))
+            lambda n: panel(n * t.nr, nv_rest, None if whole else ex.index(rest)))
+        return out if self.panels else blocks(out)
 
     def _rows(
         self, row_group: Expr | None, place: Callable[[Expr, int, Expr | None], Block]
@@ -176,23 +193,32 @@ def chunks(axes: list[tuple[Expr, Dim]], body: Block) -> Block:
     return (For(c, ex.index(count), "parallel", out),)
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What the factors are in memory. lanes: bytes of the lane factor, where all outer axes share
+    it, else 0; rows: bytes of the row factor for one place of the outer axes; cache: bytes.
+    """
+
+    lanes: float
+    rows: float
+    cache: float
+
+
 def nest(
-    outer: tuple[Expr, ...], rows: Dim, lanes: Dim, k: Dim, t: Tile, share: int = 0
+    outer: tuple[Expr, ...], rows: Dim, lanes: Dim, k: Dim, t: Tile, share: int = 0,
+    traffic: Traffic | None = None,
 ) -> Nest:
     """Chooses what a chunk is: enough work, from the shape alone.
 
     share: rows that a chunk should have where there are plenty, for the sake of what they share.
     """
     lane_cut, row_cut = cut(lanes, t.nr), cut(rows, t.mr)
-    inner, spread, group = 2.0 * work(k) * work(lanes) * work(rows), len(outer), 1
-    for n in range(len(outer) - 1, -1, -1):
-        extent = outer[n].attr.extent
-        spread, group = n, grain(inner, extent)
-        if not (isinstance(extent, int) and group >= extent) or n == 0:
-            break
-        inner *= extent
+    inner = 2.0 * work(k) * work(lanes) * work(rows)
+    if traffic is not None and by_panels(outer, traffic):
+        return _panelled(outer, lane_cut, row_cut, t, traffic)
+    spread, group = _extend(outer, lambda n, extent: grain(inner * n, extent))
     if outer and (spread < len(outer) - 1 or group > 1):
-        return Nest(outer, spread, group, lane_cut, row_cut, t)
+        return _grouped(outer, spread, group, lane_cut, row_cut, t)
     # a whole matrix each: divide it too
     if isinstance(rows, int) and size(row_cut.count) < 16:
         g_lanes = pieces(dims.product((2 * t.nr * rows, k)), lane_cut.count, 1)
@@ -204,6 +230,53 @@ def nest(
     wide = size(lanes) >= 1024 and not isinstance(rows, int)  # there may be few rows
     g_lanes = -(-size(lane_cut.count) // 4) if wide else 0
     return Nest(outer, len(outer), 1, cut(lanes, t.nr, g_lanes), cut(rows, t.mr, g_rows), t)
+
+
+def _grouped(
+    outer: tuple[Expr, ...], spread: int, group: int, lanes: Cut, rows: Cut, t: Tile,
+    panels: bool = False,
+) -> Nest:
+    axis = outer[spread]
+    groups = dims.ceildiv(axis.attr.extent, group)
+    chunk = None if group == 1 else ex.var(axis.attr.name + "c", groups)
+    return Nest(outer, spread, group, lanes, rows, t, panels, chunk)
+
+
+def _extend(outer: tuple[Expr, ...], enough: Callable[[float, Dim], int]) -> tuple[int, int]:
+    """The innermost axes that make a chunk: where it begins, and how many of that axis.
+
+    enough(n, extent): how many of an axis are wanted, one of which is n places.
+    """
+    spread, group, n = len(outer), 1, 1.0
+    for at in range(len(outer) - 1, -1, -1):
+        extent = outer[at].attr.extent
+        spread, group = at, enough(n, extent)
+        if not (isinstance(extent, int) and group >= extent) or at == 0:
+            break
+        n *= extent
+    return spread, group
+
+
+SHARED = 4  # a lane factor of more than 1/SHARED of the cache is worth an order of its own
+CHUNKS = 8  # chunks that there should be, for the threads
+
+
+def by_panels(outer: tuple[Expr, ...], traffic: Traffic) -> bool:
+    """Whether a panel of lanes should serve all outer axes of a chunk before the next one."""
+    return bool(outer) and traffic.lanes > traffic.cache / SHARED
+
+
+def _panelled(outer: tuple[Expr, ...], lanes: Cut, rows: Cut, t: Tile, traffic: Traffic) -> Nest:
+    """Chunks of as many rows as the cache holds, which take the lane factor panel by panel."""
+    places = max(1.0, traffic.cache / 2 / max(1.0, traffic.rows))
+    spread, group = _extend(
+        outer, lambda n, extent: max(1, min(int(places / n), extent) if isinstance(extent, int)
+                                     else int(places / n)))
+    before = dims.product(tuple(v.attr.extent for v in outer[:spread]))
+    have = size(dims.product((before, dims.ceildiv(outer[spread].attr.extent, group))))
+    split = -(-size(lanes.count) // -(-CHUNKS // max(1, have)))
+    part = cut(lanes.extent, t.nr, max(1, split))
+    return _grouped(outer, spread, group, part if have < CHUNKS else lanes, rows, t, True)
 
 
 def pieces(inner: Dim, count: Dim, least: int) -> Dim:

@@ -8,7 +8,7 @@ from typing import Any
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import Kernel, LoopKernel
+from flowc.ir.kernel.form import Buffer, Kernel, LoopKernel
 from flowc.ir.plan import Variant
 
 from . import dots
@@ -30,16 +30,16 @@ FEW_IN_PLACE = 1  # rows up to which tiles of one row, with b in place, are fast
 
 
 def schedule(
-    kernel: Kernel, contract: Contract, target: Any = None, options: Any = None
+    kernel: Kernel, contract: Contract, target: Any = None, fixed: frozenset[Buffer] = frozenset()
 ) -> list[Variant]:
     """Scheduled kernels for a contract; the last one always applies.
 
     target: a `CpuTarget` (None: 512-bit vectors). A symbolic number of rows gets variants for few
-    rows, which neither pack nor compute rows that do not exist.
+    rows, which neither pack nor compute rows that do not exist. fixed: see `Contract`.
     """
     assert contract.kernel is kernel
     mach = machine(target)
-    c = by_phases(contract)
+    c = by_phases(replace(contract, fixed=fixed))
     ax = choose_axes(c, mach)
     along_k = dots.plan(c, mach)
     if along_k is not None and dots.price(c, along_k) < ax.price:
@@ -55,7 +55,7 @@ def schedule(
     few, limit = _few_rows(c, ax, mach)
     out = [Variant(_up_to(ax.row.attr.extent, limit), few)]
     lanes = _lane_factor(c, ax)
-    if in_place(c, ax, lanes) and (most := place_rows(ax, lanes)) < 1 << 60:
+    if not c.is_fixed(lanes) and in_place(c, ax, lanes) and (most := place_rows(ax, lanes)) < 1 << 60:
         some = blocked(c, ax, mach, pack=False)
         out.append(Variant(_up_to(ax.row.attr.extent, most), some))
         return [*out, Variant(None, blocked(c, ax, mach, few=False))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowc.ir.kernel.form import Kernel, Stage
+from flowc.ir.kernel.form import Buffer, Kernel, Stage
 from flowc.ir.kernel.patterns import classify
 from flowc.ir.plan import Variant
 
@@ -15,8 +15,13 @@ from .procs import schedule_proc
 from .rows import schedule_rows
 
 
-def schedule(kernel: Kernel, target: CpuTarget) -> tuple[Variant, ...]:
-    """The variants of a kernel for a CPU; the last one always applies."""
+def schedule(
+    kernel: Kernel, target: CpuTarget, fixed: frozenset[Buffer] = frozenset()
+) -> tuple[Variant, ...]:
+    """The variants of a kernel for a CPU; the last one always applies.
+
+    fixed: see `backends.base.Backend`.
+    """
     if kernel.parts:
         parts = [schedule(k, target)[-1].kernel for k in kernel.split()]
         return (Variant(None, side_by_side(kernel, parts)),)
@@ -24,7 +29,7 @@ def schedule(kernel: Kernel, target: CpuTarget) -> tuple[Variant, ...]:
     if "contract" in kinds:
         found = contract.match(kernel)
         if found is not None:
-            return tuple(contract.schedule(kernel, found, target))
+            return tuple(contract.schedule(kernel, found, target, fixed))
     if kinds[0] == "proc":
         return (Variant(None, schedule_proc(kernel)),)
     stages = [s for s in kernel.stages if isinstance(s, Stage)]

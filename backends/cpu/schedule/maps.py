@@ -11,6 +11,7 @@ from flowc.ir.kernel.form import For, Kernel, Let, LoopKernel, Phase, Stage, Stm
 
 from ..target import CpuTarget
 from . import axes as ax
+from . import tiles
 
 
 def schedule_map(kernel: Kernel, target: CpuTarget) -> LoopKernel:
@@ -24,15 +25,17 @@ def schedule_map(kernel: Kernel, target: CpuTarget) -> LoopKernel:
     values = [ex.substitute(v, env, memo) for v in values]
     index = tuple(env[v] for v in common)
     lanes = ax.widest(stages, target.lanes)
-    body = _nest(stages, values, index, loops, lanes)
+    crossing = tiles.crossing(values, loops)
+    body = _nest(stages, values, index, loops, lanes, crossing)
+    note = "elementwise, across rows" if crossing else "elementwise"
     return LoopKernel(
-        kernel.name, kernel.inputs, kernel.outputs, (), (Phase((body,)),), note="elementwise"
+        kernel.name, kernel.inputs, kernel.outputs, (), (Phase((body,)),), note=note
     )
 
 
 def _nest(
     stages: Sequence[Stage], values: Sequence[Expr], index: tuple[Expr, ...], loops: list[Expr],
-    lanes: int,
+    lanes: int, crossing: tiles.Crossing | None,
 ) -> For:
     if not loops:
         once = ex.var("one", 1)
@@ -44,16 +47,21 @@ def _nest(
     width = ax.vector_axis(extent, lanes)
     if len(loops) == 1:
         return _flat(stages, values, index, last, width)
+
+    def body(env: dict[Expr, Expr]) -> tuple[Stmt, ...]:
+        memo: dict[Expr, Expr] = {}
+        return stores(
+            stages, [ex.substitute(v, env, memo) for v in values],
+            tuple(ex.substitute(i, env, memo) for i in index),
+        )
+
+    if crossing is not None:
+        return tiles.nest(crossing, loops, width, body)
     rows = tuple(v.attr.extent for v in loops[:-1])
 
     def row(r: Expr) -> list[Stmt]:
         env = dict(zip(loops[:-1], ax.unravel(r, rows), strict=True))
-        memo: dict[Expr, Expr] = {}
-        inner = stores(
-            stages, [ex.substitute(v, env, memo) for v in values],
-            tuple(ex.substitute(i, env, memo) for i in index),
-        )
-        return [For(last, ex.index(extent), "vector", inner, width)]
+        return [For(last, ex.index(extent), "vector", body(env), width)]
 
     return ax.chunked(dims.product(rows), ax.rows_per_chunk(extent), row)
 

@@ -6,7 +6,7 @@ reductions into registers, results of a whole row into a local buffer or an outp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flowc.ir import dims
 from flowc.ir.dims import Dim
@@ -24,11 +24,11 @@ from flowc.ir.kernel.form import (
     Stmt,
     Store,
 )
-from flowc.ir.kernel.patterns import estimate, reduction
+from flowc.ir.kernel.patterns import cost, estimate, reduction
 
 from ..target import CpuTarget
 from . import axes as ax
-from .accumulate import reduce_axes
+from .accumulate import fold, reduce_axes
 
 Continue = Callable[[], list[Stmt]]
 
@@ -84,17 +84,82 @@ class _Rows:
             return []
         s = self.stages[n]
         inner_axes = s.axes[self.rank :]
-        env = dict(zip(s.axes[: self.rank], self.at, strict=True))
-        value = self._redirect(ex.substitute(s.value, env))
+        value = self._value(s)
         if not inner_axes:
             return self._scalar(s, value, lambda: self._run(n + 1))
         kept = s.out in self.kept
-        if kept:
-            return [*self._fill(s, value, s.out, self.at), *self._run(n + 1)]
+        lead = self.at if kept else ()
+        local = s.out if kept else self._local(s)
+        joined = self._joined(n)
+        if joined is not None:
+            stmts = self._both(n, value, local, lead, joined)
+        else:
+            stmts = [*self._fill(s, value, local, lead), *self._run(n + 1)]
+        return stmts if kept else [Alloc(local, tuple(stmts))]
+
+    def _value(self, s: Stage) -> Expr:
+        env = dict(zip(s.axes[: self.rank], self.at, strict=True))
+        return self._redirect(ex.substitute(s.value, env))
+
+    def _local(self, s: Stage) -> Buffer:
         shape: tuple[Dim, ...] = s.out.shape[self.rank :]
         local = Buffer(f"{s.out.name}.row", s.out.dtype, shape, "local")
         self.locals[s.out] = local
-        return [Alloc(local, (*self._fill(s, value, local, ()), *self._run(n + 1)))]
+        return local
+
+    # ---- a row's values and what is reduced of them, in one loop
+
+    def _joined(self, n: int) -> Expr | None:
+        """The reduction that the stage after n makes of n's result, if it walks it in its order."""
+        s = self.stages[n]
+        if n + 1 == len(self.stages) or len(self.stages[n + 1].axes) != self.rank:
+            return None
+        if any(e.op == "reduce" for e in ex.walk(s.value)):
+            return None
+        user = self.stages[n + 1]
+        found = reduction(user)
+        node = next((e for e in ex.walk(user.value) if e.op == "reduce"), None)
+        if found is None or node is None:
+            return None
+        if tuple(v.attr.extent for v in found.axes) != s.out.shape[self.rank :]:
+            return None
+        reads = [e for e in user.reads() if e.attr is s.out]
+        where = (*user.axes, *found.axes)
+        same = all(ex.load_parts(e)[1:] == (where, None) for e in reads)
+        return node if reads and same else None
+
+    def _both(
+        self, n: int, value: Expr, out: Buffer, lead: tuple[Expr, ...], node: Expr
+    ) -> list[Stmt]:
+        """Stage n stored into out[lead, …], reduced by stage n + 1 while in registers."""
+        s, user = self.stages[n], self.stages[n + 1]
+        axes = node.args[1:]
+        value = ex.substitute(value, dict(zip(s.axes[self.rank :], axes, strict=True)))
+        env = dict(zip(user.axes, self.at, strict=True))
+        name = ex.let_var(f"{s.out.name}.v", s.out.dtype)
+        body = ex.substitute(node.args[0], env)
+        body = ex.rewrite(body, lambda e: name if e.op == "load" and e.attr is s.out else None, {})
+        body = self._redirect(body)
+        groups = ax.collapse(axes, [body, value], [(out, (*lead, *axes))])
+        fresh, of = ax.merged(groups, "rst")
+        body, value = (ex.substitute(e, of) for e in (body, value))
+        index = tuple(ex.substitute(v, of) for v in axes)
+
+        def before(at: Sequence[Expr]) -> list[Stmt]:
+            here = dict(zip(fresh, at, strict=True))
+            where = (*lead, *(ex.substitute(i, here) for i in index))
+            return [Let(name, ex.substitute(value, here)), Store(out, where, name)]
+
+        def use(total: Expr) -> list[Stmt]:
+            found = self._redirect(ex.substitute(user.value, env))
+            result = ex.cast(total, node.dtype)
+            at = next(e for e in ex.walk(found) if e.op == "reduce")
+            return self._bind(user, ex.substitute(found, {at: result}),
+                              lambda: self._run(n + 2))
+
+        lanes = ax.widest([s, user], self.target.lanes)
+        how = fold(node.attr, body.dtype, self.target)
+        return reduce_axes(how, fresh, body, lanes, use, before, cost(value))
 
     def _redirect(self, value: Expr) -> Expr:
         """Loads of what this row computed before come from registers and row buffers."""
@@ -113,16 +178,15 @@ class _Rows:
 
     def _scalar(self, s: Stage, value: Expr, rest: Continue) -> list[Stmt]:
         """A stage with one value a row; it stays in a variable."""
+        return self._with_value(value, self._lanes(s), lambda v: self._bind(s, v, rest))
+
+    def _bind(self, s: Stage, value: Expr, rest: Continue) -> list[Stmt]:
         name = ex.let_var(s.out.name, s.out.dtype)
         self.scalars[s.out] = name
-
-        def bind(v: Expr) -> list[Stmt]:
-            out: list[Stmt] = [Let(name, v)]
-            if s.out in self.kept:
-                out.append(Store(s.out, self.at, name))
-            return [*out, *rest()]
-
-        return self._with_value(value, self._lanes(s), bind)
+        out: list[Stmt] = [Let(name, value)]
+        if s.out in self.kept:
+            out.append(Store(s.out, self.at, name))
+        return [*out, *rest()]
 
     def _lanes(self, s: Stage) -> int:
         return ax.widest([s], self.target.lanes)
@@ -141,7 +205,8 @@ class _Rows:
         def done(total: Expr) -> list[Stmt]:
             return use(ex.substitute(value, {found: ex.cast(total, found.dtype)}))
 
-        return reduce_axes(found.attr, fresh, body, lanes, done)
+        how = fold(found.attr, body.dtype, self.target)
+        return reduce_axes(how, fresh, body, lanes, done)
 
     def _fill(
         self, s: Stage, value: Expr, out: Buffer, lead: tuple[Expr, ...]

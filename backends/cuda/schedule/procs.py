@@ -13,6 +13,7 @@ from flowc.ir.kernel.form import (
     Kernel,
     Let,
     LoopKernel,
+    Prefetch,
     Proc,
     Stmt,
     Store,
@@ -87,6 +88,8 @@ class _Moved:
             return (If(self.expr(s.cond), self.block(s.then), self.block(s.otherwise)),)
         if isinstance(s, While):
             return (While(self.expr(s.cond), self.block(s.body)),)
+        if isinstance(s, Prefetch):
+            return ()
         if s.buffer in self.moved:
             return self.block(s.body)
         return (Alloc(s.buffer, self.block(s.body)),)

@@ -37,34 +37,51 @@ OVERFLOW = {"f32": 89.0, "f64": 710.0}  # exp is infinite from here on
 UNDERFLOW = {"f32": -104.0, "f64": -746.0}  # and 0 from here down
 
 
-def reduce(x: Expr, low: Expr | None = None) -> tuple[Expr, Expr]:
-    """(r, n) with x + low = n · ln 2 + r, |r| ≤ ln 2 / 2."""
+def reduce(x: Expr, bias: int, low: Expr | None = None) -> tuple[Expr, Expr]:
+    """(r, b) with x + low = n · ln 2 + r, |r| ≤ ln 2 / 2, n + bias in the low bits of the integer b
+    (as many as are left of a mantissa)."""
+    r, _, b = _reduce(x, bias)
+    return (r if low is None else r + low), b
+
+
+def _reduce(x: Expr, bias: int) -> tuple[Expr, Expr, Expr]:
+    """(r, its rounding error, b): see `reduce`."""
     k = kit(x)
     high, rest = LN2[k.t.name]
-    n, whole = k.nearest(x, LOG2E)
-    r = ex.fma(n, k.c(-rest), ex.fma(n, k.c(-high), x))
-    return (r if low is None else r + low), whole
+    magic = k.c(k.magic + bias)
+    t = ex.fma(x, k.c(LOG2E), magic)
+    n = t - magic
+    first = ex.fma(n, k.c(-high), x)
+    r = ex.fma(n, k.c(-rest), first)
+    return r, ex.fma(n, k.c(-rest), first - r), k.bits(t)
 
 
-def _scale(k: Kit, p: Expr, n: Expr) -> Expr:
-    """p · 2ⁿ in two steps: n may leave the normal range, and the result is rounded once."""
-    half = k.shr(n, 1)
-    return p * k.pow2(half) * k.pow2(n - half)
+def _power(k: Kit, b: Expr) -> Expr:
+    """2ⁿ where the low bits of b hold n + the type's bias."""
+    return k.from_bits(k.shl(b, k.mantissa))
+
+
+def _scale(k: Kit, q: Expr, b: Expr) -> Expr:
+    """(1 + q) · 2ⁿ, the low bits of b holding n + twice the bias, in two steps: n may leave the
+    normal range, and the result is rounded once more only where it is denormal."""
+    half = k.shr(b, 1)
+    first = _power(k, half)
+    return ex.fma(first, q, first) * _power(k, b - half)
 
 
 def exp_bounded(x: Expr, low: Expr | None = None) -> Expr:
     """exp(x + low) for UNDERFLOW ≤ x ≤ OVERFLOW, |low| ≪ |x|."""
     k = kit(x)
-    r, n = reduce(x, low)
-    q = poly(_EXP[k.t.name], r)
-    return _scale(k, ex.fma(r * r, q, r) + 1.0, n)
+    r, b = reduce(x, 2 * k.bias, low)
+    return _scale(k, ex.fma(r * r, poly(_EXP[k.t.name], r), r), b)
 
 
 def exp_normal(x: Expr) -> Expr:
     """exp(x) where the result and 2^round(x / ln 2) are normal numbers."""
     k = kit(x)
-    r, n = reduce(x)
-    return (ex.fma(r * r, poly(_EXP[k.t.name], r), r) + 1.0) * k.pow2(n)
+    r, b = reduce(x, k.bias)
+    power = _power(k, b)
+    return ex.fma(power, ex.fma(r * r, poly(_EXP[k.t.name], r), r), power)
 
 
 def exp(x: Expr) -> Expr:
@@ -77,9 +94,9 @@ def _expm1(x: Expr) -> Expr:
     """eˣ − 1 but for the sign of 0 and odd denormals."""
     k = kit(x)
     x = at_least(at_most(x, OVERFLOW[k.t.name]), -20.0 if k is F32 else -40.0)
-    r, n = reduce(x)
+    r, b = reduce(x, k.bias - 1)
     p = ex.fma(r * r, poly(_EXPM1[k.t.name], r), r)
-    half = k.pow2(n - k.k(1))  # 2ⁿ may overflow where the result does not
+    half = _power(k, b)  # 2ⁿ may overflow where the result does not
     out = ex.fma(half, p, half - 0.5)
     return out + out
 
@@ -126,10 +143,5 @@ def sigmoid(x: Expr) -> Expr:
 def _exp_closer(x: Expr) -> Expr:
     """exp for UNDERFLOW ≤ x ≤ OVERFLOW with the reduction's rounding error put back: 0.7 ULP."""
     k = kit(x)
-    high, rest = LN2[k.t.name]
-    n, whole = k.nearest(x, LOG2E)
-    first = ex.fma(n, k.c(-high), x)
-    r = ex.fma(n, k.c(-rest), first)
-    low = ex.fma(n, k.c(-rest), first - r)
-    p = r + ex.fma(r * r, poly(_EXP[k.t.name], r), low)
-    return _scale(k, p + 1.0, whole)
+    r, low, b = _reduce(x, 2 * k.bias)
+    return _scale(k, r + ex.fma(r * r, poly(_EXP[k.t.name], r), low), b)

@@ -129,7 +129,11 @@ def shifted(x: Expansion, a: Value, axis: int) -> tuple[Value, Value, Value]:
 def softmax_value(x: Expansion, a: Value, axis: int) -> Value:
     """Softmax with the gradient (g − Σ g·y) · y."""
     _, e, total = shifted(x, a, axis)
-    y = x.b.div(e, along(x, total, a.ty.shape, axis))
+    if a.ty.dtype.bits < 32:  # a rounded reciprocal would be one rounding more of few bits
+        y = x.b.div(e, along(x, total, a.ty.shape, axis))
+    else:  # the sum is at least 1: one division a row, not an element
+        inverse = x.b.div(x.b.const(1, total), total)
+        y = x.b.mul(e, along(x, inverse, a.ty.shape, axis))
 
     def backward(b: Any, g: Value) -> tuple[Value]:
         dot = b.reduce(b.mul(g, y), op="sum", axes=(axis,))

@@ -1,8 +1,8 @@
 """Fusion: raw stages become kernels.
 
 *Inlining* (`inline`) says what is stored and what is computed again; *grouping* (`group`) puts
-stages into one kernel, *merging* (`merge`) groups. All look at what a stage computes, never at the
-op that it came from.
+stages into one kernel, *merging* (`merge`) groups; `attention` makes
+one kernel of three. All look at what a stage computes, never at the op that it came from.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from flowc.ir.kernel.patterns import cost
 from flowc.ir.plan import Cond, Copy, Loop, Program, Raw, Step
 
 from ..base import Context, Pass, Unit, register
+from .attention import join_attention
 from .group import Grouper
 from .inline import Inliner
 from .limits import Limits
@@ -63,10 +64,11 @@ class _Fuser:
         inlined = Inliner(
             inner, needed, self.fixed, self.views, self.constant, self.opts, self.ctx
         ).run()
-        return Grouper(
+        launches = Grouper(
             inlined, needed, self.views, self.fixed, {**carried, **updates}, self.serial,
             self.opts, self.ctx,
         ).run()
+        return join_attention(launches, needed, self.views, self.opts.cheap, self.ctx)
 
     def _within(self, s: Step) -> Step:
         if isinstance(s, Cond):

@@ -11,10 +11,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
+from flowc.ir import dims
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import AnyStage, Buffer, Proc, Stage
-from flowc.ir.kernel.patterns import Kind, classify, is_identity, same_index
+from flowc.ir.kernel.patterns import (
+    Kind,
+    classify,
+    folds,
+    is_identity,
+    is_product,
+    iterations,
+    reduction,
+    same_index,
+)
 from flowc.ir.plan import Launch, Raw, Step, step_writes
 
 from ..base import Context
@@ -67,7 +77,7 @@ class Grouper:
         return tuple(out)
 
     def _place(self, s: AnyStage) -> None:
-        kind = classify(s)
+        kind = self._kind(s)
         at = max((self.made_by.get(self.root(e.attr), -1) for e in s.reads()), default=-1)
         group = self.groups[at] if at >= 0 else None
         if group is not None and group.step is None and self._joins(s, kind, group, at):
@@ -82,6 +92,20 @@ class Grouper:
             at = len(self.groups) - 1
         for b in s.outs:
             self.made_by[self.root(b)] = at
+
+    def _kind(self, s: AnyStage) -> Kind:
+        """The stage's kind; a matrix that this block makes, times a vector, is a reduction like
+        any other, which can be taken where the matrix is made."""
+        kind = classify(s)
+        if kind != "contract" or is_product(s) or not isinstance(s, Stage):
+            return kind
+        makers = [
+            self.groups[self.made_by[self.root(e.attr)]].kind for e in s.reads()
+            if self.root(e.attr) in self.made_by and iterations(s) == dims.product(e.attr.shape)
+        ]
+        found = reduction(s)
+        made = any(k in ("map", "rows", "columns") for k in makers)
+        return folds(s, found) if made and found is not None else kind
 
     def root(self, b: Buffer) -> Buffer:
         """The buffer whose memory b is."""

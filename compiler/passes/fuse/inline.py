@@ -6,6 +6,7 @@ memory costs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 from flowc.ir import dims
@@ -16,6 +17,7 @@ from flowc.ir.kernel.patterns import (
     classify,
     estimate,
     is_affine,
+    is_product,
     is_view,
     iterations,
     weight,
@@ -122,11 +124,22 @@ class Inliner:
             return False
         if nodes > self.opts.nodes or not self.ctx.allow("inline"):
             return False
-        if any(u is not None and classify(u) == "contract" for u in users):
+        if any(is_product(u) or (classify(u) == "contract" and _repeats(s, u) > 1)
+               for u in users if u is not None):
             return False
         if work <= self.opts.cheap and len({e.attr for e in s.reads() if e.attr.shape}) <= 1:
             return True
-        return len(users) == 1 and users[0] is not None and _repeats(s, users[0]) <= 1.0
+        once = all(u is not None and _repeats(s, u) <= 1.0 for u in users)
+        return once and (len(users) == 1 or (work <= 2 * self.opts.cheap and self._saves(s, users)))
+
+    def _saves(self, s: Stage, users: Sequence[AnyStage | None]) -> bool:
+        """Whether storing s and loading it moves more bytes than reading again what it reads."""
+        def volume(buffers: Iterable[Buffer]) -> int:
+            return sum(estimate(b.type.nbytes) for b in buffers)
+
+        own = {e.attr for e in s.reads()}
+        again = sum(volume(own - {e.attr for e in u.reads()}) for u in users if u is not None)
+        return again < (2 + len(users)) * volume([s.out])  # a store fetches the line that it fills
 
     def expand(self, s: AnyStage) -> AnyStage:
         """The stage with loads of inlined buffers replaced by their formulas."""
