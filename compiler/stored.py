@@ -43,6 +43,7 @@ from flowc.runtime import (
 from flowc.runtime.abi import ABI_VERSION
 from flowc.runtime.timings import Timings
 
+from .copies import Copies, constants
 from .options import Options
 
 if TYPE_CHECKING:
@@ -136,9 +137,13 @@ def default_cache() -> Cache | None:
 
 def compile_function(
     f: Function, options: Options, compile: Callable[..., Compiled]
-) -> Compiled | Stored:
+) -> Compiled | Stored | Copies:
     """The function from this user's cache; else `compile(f, options, cache=…)`, which is stored."""
     global compiles
+    values = constants(f) if options.target == "host" else None
+    if values is not None:
+        compiles += 1
+        return Copies(f, values, lambda: compile(f, options, cache=default_cache()))
     where = default_cache() if _storable(options) else None
     if where is None:
         return compile(f, options, cache=default_cache())
@@ -152,8 +157,8 @@ def compile_function(
         manifest, code, shared = found
         again = lambda: compile(f, options, cache=where)  # noqa: E731
         return Stored(manifest, code, shared, again, timings)
-    if log.isEnabledFor(logging.INFO):
-        log.info("%s is not in the cache: %s", f.name, where.why_missed(key))
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s is not in the cache: %s", f.name, where.why_missed(key))
     made = compile(f, options, cache=where)
     with timings.part("cache"):
         entry = _packed(made, blobs) if sources() == _at_import and _known_ops(f) else None

@@ -212,5 +212,5 @@ def step_writes(s: Step) -> list[Buffer]:
     inner = [b for block in blocks(s) for x in block for b in step_writes(x)]
     if not isinstance(s, Loop):
         return inner
-    rows = {e: array for e, array in s.xs}
+    rows = dict(s.xs)
     return [rows.get(b, b) for b in inner] + ([] if s.trips is None else [s.trips])

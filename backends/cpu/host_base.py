@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowc.ir import dims
 from flowc.ir.kernel.form import Buffer
-from flowc.ir.plan import Copy, Launch, Program, Push, walk_steps
+from flowc.ir.plan import Copy, Launch, Loop, Program, Push, step_writes, walk_steps
 from flowc.runtime.abi import E_CANCELLED, E_MEMORY, field_pointer
 from flowc.runtime.errors import InternalError
 
@@ -135,6 +135,9 @@ class HostBase:
                 made = [s.dst]
             elif isinstance(s, Push) and not s.grows:
                 made = [s.stack]
+            elif isinstance(s, Loop):
+                rows = dict(s.xs)
+                made = [rows[b] for x in s.body for b in step_writes(x) if b in rows]
             for b in made:
                 root = self.p.root(b)
                 placed = root in self.address or root in self.p.offsets

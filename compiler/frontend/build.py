@@ -132,7 +132,7 @@ class Build(Expansion):
                 value = self.memo[t]
                 self.cuts[t] = value
                 self.feed(t, value.ty)
-                self.memo[t] = self.b.cut(value)
+                self.memo[t] = self.b.cut(value, fed=True)
 
     # Parameters.
 

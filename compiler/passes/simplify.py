@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from flowc.ir.core import Function
 
 from .base import Context, Pass, Unit, register
-from .patterns import arith, casts, control, layout, logic, products, slices
+from .patterns import arith, casts, control, layout, logic, products, slices, windows
 from .rewrite import Rewriter, sweep
 
-FAMILIES = (arith, casts, control, layout, logic, products, slices)  # importing registers rules
+FAMILIES = (arith, casts, control, layout, logic, products, slices, windows)  # importing registers rules
 
 
 @register

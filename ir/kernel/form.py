@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from ..dims import Dim, Shape
@@ -102,9 +103,13 @@ class Stage:
     def outs(self) -> tuple[Buffer, ...]:
         return (self.out,)
 
-    def reads(self) -> list[Expr]:
+    def reads(self) -> tuple[Expr, ...]:
         """The load nodes."""
-        return [e for e in walk(self.value) if e.op == "load"]
+        return self._loads
+
+    @cached_property
+    def _loads(self) -> tuple[Expr, ...]:
+        return tuple(e for e in walk(self.value) if e.op == "load")
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +123,9 @@ class Proc:
     axes: tuple[Expr, ...]
     body: tuple[Stmt, ...]
 
-    def reads(self) -> list[Expr]:
+    def reads(self) -> tuple[Expr, ...]:
         """The load nodes, of the outputs too."""
-        return [e for e in walk(*stmt_exprs(self.body)) if e.op == "load"]
+        return tuple(e for e in walk(*stmt_exprs(self.body)) if e.op == "load")
 
 
 AnyStage = Stage | Proc
@@ -143,6 +148,10 @@ class Kernel:
 
     def split(self) -> tuple[Kernel, ...]:
         """The parts as kernels; of one part, the kernel itself."""
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> tuple[Kernel, ...]:
         if len(self.parts) < 2:
             return (self,)
         out: list[Kernel] = []

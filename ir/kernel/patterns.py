@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from .. import dims
 from ..dims import Dim
@@ -129,8 +130,18 @@ def _unit_axis(e: Expr) -> Expr | None:
     return next((v for v, k in terms.items() if k == 1 and v.op == "var"), None)
 
 
+_kinds: WeakKeyDictionary[AnyStage, Kind] = WeakKeyDictionary()
+
+
 def classify(s: AnyStage) -> Kind:
-    """The kind of a stage; see the module's text."""
+    """The kind of a stage, found once; see the module's text."""
+    found = _kinds.get(s)
+    if found is None:
+        found = _kinds[s] = _classify(s)
+    return found
+
+
+def _classify(s: AnyStage) -> Kind:
     if isinstance(s, Proc):
         return "proc"
     r = reduction(s)
@@ -140,9 +151,14 @@ def classify(s: AnyStage) -> Kind:
 
 
 def folds(s: Stage, r: Reduction) -> Kind:
-    """Whether a stage that reduces walks along rows or along columns."""
-    units = [u for e in walk(r.body) if e.op == "load" and (u := _unit_axis(e)) is not None]
-    if any(u in r.axes for u in units) or not s.axes or not units:
+    """Whether a stage that reduces walks along rows or along columns.
+
+    Columns: some load steps through memory along an axis of the result, and none that steps along
+    a reduced axis depends on that one (as the indices of a gather do not).
+    """
+    loads = [(e, _unit_axis(e)) for e in walk(r.body) if e.op == "load"]
+    along = {u for _, u in loads if u is not None and u not in r.axes}
+    if not along or not s.axes or any(u in r.axes and along & variables(e) for e, u in loads):
         return "rows"
     return "columns"
 

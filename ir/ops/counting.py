@@ -118,6 +118,8 @@ class _Sizes:
         args = instr.operands
         if op.name in ("reshape", "cast", "broadcast"):
             return self.of(args[0], depth - 1) if v.ty.count == 1 else None
+        if op.name == "cut":
+            return None if op.fed else self.of(args[0], depth - 1)
         if op.name == "slice" and v.ty.count == 1 and v.ty.rank == 1:
             return self._element(args[0], op.starts[0], depth - 1)
         fold = _FOLDS.get(op.name)
@@ -129,6 +131,8 @@ class _Sizes:
     def _element(self, v: Value, at: Dim, depth: int) -> Dim | None:
         """Element `at` of a shape vector: a constant, or a concatenation of scalars."""
         instr = self.producer.get(v)
+        while instr is not None and instr.op.name == "cut" and not instr.op.fed:  # type: ignore[attr-defined]
+            instr = self.producer.get(instr.operands[0])
         if instr is None or not isinstance(at, int):
             return None
         if instr.op.name == "constant":

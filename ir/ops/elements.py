@@ -13,9 +13,9 @@ from .counting import Counter
 def scan_body(op: Any, c: Counter) -> tuple[Function, int, tuple[int, ...]]:
     """(body, xs, places) of the scan that a counted `while` is.
 
-    An array [rounds, …] of which a round reads the row that the counter tells becomes one of the xs;
-    invariants that are then not used are dropped. places: which of the loop's operands each operand
-    of the scan is.
+    An array [rounds, …] of which a round reads the row that the counter tells becomes one of the
+    xs; invariants that are then not used are dropped. places: which of the loop's operands each
+    operand of the scan is.
     """
     body: Function = op.body
     n = op.carried
@@ -67,12 +67,24 @@ class _Index:
     def _is_counter(self, v: Value) -> bool:
         while v is not self.counter:
             i = self.producer.get(v)
-            if i is None or i.op.name not in ("reshape", "cast", "broadcast"):
+            if i is None or i.result.ty.count != 1:
                 return False
-            if i.result.ty.count != 1 or not _holds(i.result, i.operands[0]):
+            if i.op.name in ("reshape", "cast", "broadcast") and _holds(v, i.operands[0]):
+                v = i.operands[0]
+            elif i.op.name == "select" and self._is_below_zero(i.operands[0]):
+                v = i.operands[2]  # counted from the end where negative, which it never is
+            else:
                 return False
-            v = i.operands[0]
         return True
+
+    def _is_below_zero(self, v: Value) -> bool:
+        """Whether v is ``counter < 0``."""
+        i = self.producer.get(v)
+        if i is None or i.op.name != "compare" or i.op.op != "lt":  # type: ignore[attr-defined]
+            return False
+        zero = self.producer.get(i.operands[1])
+        return (zero is not None and zero.op.name == "constant"
+                and not zero.op.attrs()["value"].array.any() and self._is_counter(i.operands[0]))
 
 
 def _holds(to: Value, of: Value) -> bool:

@@ -24,9 +24,13 @@ class _Identity(Op):
 
 @primitive
 class Cut(_Identity):
-    """x, at a tensor that may be fed: feeding changes the value and not the chain rule."""
+    """x, at a tensor that may be fed: feeding changes the value and not the chain rule.
+
+    fed: it is; what x is then says nothing of the result.
+    """
 
     name = "cut"
+    fed: bool = False
 
     def grad(self, b: Any, operands: Any, results: Any, gs: Any) -> tuple[Value | None]:
         return (gs[0],)

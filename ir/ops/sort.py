@@ -22,14 +22,16 @@ class Sort(Op):
 
     The keys count in order, the first most; equal ones keep their order (stable), descending too.
     NaN comes last in either direction, and −0 equals 0. Any number of operands of one shape and any
-    types (keys not complex); the results are a tuple of the same types. The gradient carries each
-    element back to where it came from.
+    types (keys not complex); the results are a tuple of the same types. A limit other than 0 keeps
+    that many elements, the first ones (zeros behind them where there are fewer). The gradient
+    carries each element back to where it came from.
     """
 
     name = "sort"
     axis: int
     descending: bool = False
     num_keys: int = 1
+    limit: int = 0
 
     def infer(self, *xs: TensorType) -> tuple[TensorType, ...]:
         if not 1 <= self.num_keys <= len(xs):
@@ -38,7 +40,12 @@ class Sort(Op):
         axis_in(self.axis, xs[0].rank)
         for x in xs[: self.num_keys]:
             need(x, "fiub", "key")
-        return xs
+        if self.limit < 0:
+            raise ValueError(f"a limit of {self.limit} elements")
+        if not self.limit:
+            return xs
+        lead, tail = xs[0].shape[: self.axis], xs[0].shape[self.axis + 1 :]
+        return tuple(x.with_shape((*lead, self.limit, *tail)) for x in xs)
 
     def eval(self, *xs: Any) -> Any:
         ranks = [_ranks(key, self.descending) for key in xs[: self.num_keys]]
@@ -47,29 +54,60 @@ class Sort(Op):
             moved = np.take_along_axis(r, order, self.axis)
             again = np.argsort(moved, axis=self.axis, kind="stable")
             order = np.take_along_axis(order, again, self.axis)
-        return tuple(np.take_along_axis(np.asarray(x), order, self.axis) for x in xs)
+        outs = tuple(np.take_along_axis(np.asarray(x), order, self.axis) for x in xs)
+        return tuple(_first(x, self.axis, self.limit) for x in outs) if self.limit else outs
 
     def grad(self, b: Any, operands: Any, results: Any, gs: Any) -> tuple[Value | None, ...]:
         x = operands[0]
         n = x.ty.shape[self.axis]
         counting = i32 if isinstance(n, int) and n < 2**31 else i64
         place = b.iota(dtype=counting, shape=x.ty.shape, axis=self.axis)
+        if self.limit:
+            place = b.add(place, b.const(1, place.ty))
         keys = operands[: self.num_keys]
         came = b.sort(
-            *keys, place, axis=self.axis, descending=self.descending, num_keys=self.num_keys
+            *keys, place, axis=self.axis, descending=self.descending, num_keys=self.num_keys,
+            limit=self.limit,
         )[-1]
+        if self.limit:  # places behind a shorter row are −1, which scatter drops
+            came = b.sub(came, b.const(1, came.ty))
+            zeros = [b.const(0, x.ty) for x in operands]
+            return tuple(
+                None if g is None else _scattered(b, z, came, g, self.axis)
+                for z, g in zip(zeros, gs, strict=True)
+            )
         present = [g for g in gs if g is not None]
         back = iter(b.sort(came, *present, axis=self.axis)[1:])
         return tuple(None if g is None else next(back) for g in gs)
 
     def lower(self, k: Any, *xs: Any) -> Any:
-        outs = [k.buffer(x.type) for x in xs]
+        outs = [k.buffer(t) for t in self.infer(*(x.type for x in xs))]
         rows = drop(xs[0].shape, (self.axis,))
-        k.proc(outs, rows, lambda *row: _merge_sort(self, xs, outs, row))
+        sort = _select if self.limit else _merge_sort
+        k.proc(outs, rows, lambda *row: sort(self, xs, outs, row))
         return tuple(outs)
 
     def flops(self, operands: Any, results: Any) -> Any:
         return operands[0].count * 20
+
+
+def _first(x: Array, axis: int, limit: int) -> Array:
+    """The first `limit` elements along an axis, zeros where there are fewer."""
+    out = np.zeros((*x.shape[:axis], limit, *x.shape[axis + 1 :]), x.dtype)
+    have = min(limit, x.shape[axis])
+    np.moveaxis(out, axis, 0)[:have] = np.moveaxis(x, axis, 0)[:have]
+    return out
+
+
+def _scattered(b: Any, x: Value, place: Value, g: Value, axis: int) -> Value:
+    """x with the elements of g added at their places along the axis."""
+    rank = x.ty.rank
+    perm = (*(a for a in range(rank) if a != axis), axis)
+    back = tuple(perm.index(a) for a in range(rank))
+    x, place, g = (b.transpose(v, perm=perm) for v in (x, place, g))
+    place = b.reshape(place, shape=(*place.ty.shape, 1))
+    out = b.scatter(x, place, g, op="add", batch=rank - 1, bounds="drop")
+    return b.transpose(out, perm=back)  # type: ignore[no-any-return]
 
 
 def _ranks(key: Array, descending: bool) -> Array:
@@ -145,6 +183,49 @@ def _merge_sort(op: Sort, xs: Any, outs: list[Buffer], row: tuple[Expr, ...]) ->
     body: tuple[Stmt, ...] = (start, width.set(ex.index(1)), While(width.get < n, one_pass))
     for buffer in (*temps, width.cell, low.cell, left.cell, right.cell):
         body = (Alloc(buffer, body),)
+    return list(body)
+
+
+def _select(op: Sort, xs: Any, outs: list[Buffer], row: tuple[Expr, ...]) -> list[Stmt]:
+    """The first `limit` by insertion: an element that comes behind all of them costs a comparison.
+    """
+    axis, limit = op.axis, ex.index(op.limit)
+    n = xs[0].shape[axis]
+    have, place = _Counter("have"), _Counter("place")
+
+    def at(j: Expr) -> tuple[Expr, ...]:
+        return (*row[:axis], j, *row[axis:])
+
+    j, p = ex.var("j", n), ex.let_var("p", ex.INDEX)
+    new = [ex.let_var(f"v{i}", x.dtype) for i, x in enumerate(xs)]
+    keys = new[: op.num_keys]
+    count = have.get
+
+    def goes_before(q: Expr, exists: Expr) -> Expr:
+        """Whether the new element comes before the one at q, where that exists."""
+        return exists & _before(keys, [o.at(at(q), exists) for o in outs[: op.num_keys]],
+                                op.descending)
+
+    full = count.eq(limit)
+    enters = ex.unary("not", full) | goes_before(limit - 1, full)
+    above = place.get - 1
+    shift: tuple[Stmt, ...] = (
+        Let(p, place.get), *(Store(o, at(p), o[at(p - 1)]) for o in outs), place.set(p - 1),
+    )
+    insert: tuple[Stmt, ...] = (
+        place.set(ex.imin(count, limit - 1)), have.set(ex.imin(count + 1, limit)),
+        While(goes_before(above, place.get > ex.index(0)), shift),
+        *(Store(o, at(place.get), v) for o, v in zip(outs, new, strict=True)),
+    )
+    read = tuple(Let(v, x[at(j)]) for v, x in zip(new, xs, strict=True))
+    z = ex.var("z", op.limit)
+    clear = tuple(Store(o, at(z), ex.const(0, o.dtype)) for o in outs)
+    body: tuple[Stmt, ...] = (
+        For(z, limit, "serial", clear), have.set(ex.index(0)),
+        For(j, ex.index(n), "serial", (*read, If(enters, insert))),
+    )
+    for cell in (have.cell, place.cell):
+        body = (Alloc(cell, body),)
     return list(body)
 
 

@@ -266,6 +266,8 @@ class SelectAndScatter(Window):
 
     def lower(self, k: Any, x: Any, g: Any) -> Any:
         first = self._lower_first(k, x, g.type)
+        if all(w <= s for w, s in zip(self.window, self.strides, strict=True)):
+            return self._lower_disjoint(k, x, g, first)
         acc = accumulator(x.dtype)
 
         def element(*i: Any) -> Any:
@@ -283,6 +285,25 @@ class SelectAndScatter(Window):
                 return ex.select(mine, ex.cast(g.at(tuple(at), ok), acc), 0)
 
             return ex.cast(k.reduce("sum", self.extents(), from_window), x.dtype)
+
+        return k.compute(x.type, element, "unpool")
+
+    def _lower_disjoint(self, k: Any, x: Any, g: Any, first: Any) -> Any:
+        """Windows that do not overlap: an element is in one at most, so nothing is summed."""
+        def element(*i: Any) -> Any:
+            at, taps, ok = [], [], None
+            for axis, (w, s) in enumerate(zip(self.window, self.strides, strict=True)):
+                p = i[axis] + self.pads[axis][0]
+                o, t = ex.floordiv(p, s), ex.mod(p, s)
+                hit = t < w if w < s else None
+                ok = hit if ok is None else ok if hit is None else ok & hit
+                ok = bounds_guard(o, g.shape[axis], ok)
+                at.append(o)
+                taps.append(t)
+            mine = first.at(tuple(at), ok).eq(ex.cast(self._number(taps), i32))
+            mine = mine if ok is None else mine & ok
+            # 0 + g, as in the sum over one window: −0 becomes 0
+            return ex.select(mine, g.at(tuple(at), ok), 0) + ex.const(0, x.dtype)
 
         return k.compute(x.type, element, "unpool")
 

@@ -180,21 +180,23 @@ def sort(
     label: str, axis: int, shapes: tuple[tuple[Any, ...], ...], descending: bool = False,
     keys: int = 1, dtypes: tuple[str, ...] = ("f32", "f64", "i32"),
     kinds: tuple[str | None, ...] = (), samples: Sampler = anything, wrt: Any = None,
+    limit: int = 0,
 ) -> Record:
     count = len(kinds) or 1
 
     def reference(*xs: Any) -> tuple[Any, ...]:
-        outs = tuple(np.empty(x.shape, x.dtype) for x in xs)
+        shape = [limit if limit and a == axis else n for a, n in enumerate(xs[0].shape)]
+        outs = tuple(np.zeros(shape, x.dtype) for x in xs)
         moved = [np.moveaxis(x, axis, -1) for x in xs]
         into = [np.moveaxis(x, axis, -1) for x in outs]
         for at in np.ndindex(*moved[0].shape[:-1]):
             rows = list(zip(*(m[at].tolist() for m in moved), strict=True))
             rows.sort(key=lambda r: tuple(_rank(k, descending) for k in r[:keys]))
             for n, m in enumerate(into):
-                m[at] = [r[n] for r in rows]
+                m[at][: len(rows)] = [r[n] for r in rows][: limit or None]
         return outs
 
-    build = _op("sort", axis=axis, descending=descending, num_keys=keys)
+    build = _op("sort", axis=axis, descending=descending, num_keys=keys, limit=limit)
     return Record("sort", build, reference, tuple((s,) * count for s in shapes), label, dtypes,
                   kinds, samples=samples, wrt=wrt)
 
@@ -214,6 +216,12 @@ SORT = [
          samples=distinct),
     sort("two-keys", 0, ((40,),), keys=2, kinds=("i32", "u8", None), samples=FEW,
          dtypes=("f32", "bool")),
+    sort("first", 1, ((3, 17), ("B", 33), (2, 3), (2, 0)), True, kinds=(None, "i32"), limit=5,
+         samples=distinct, dtypes=("f32", "f64", "i32", "u8")),
+    sort("first-column", 0, ((9, 2), (1, 3), ("B", 4)), limit=1, samples=distinct),
+    sort("first-specials", 1, ((20, 9),), limit=4, dtypes=("f32", "f16"), samples=specials, wrt=()),
+    sort("first-stable", 0, ((33,),), True, kinds=("i8", None), samples=FEW, dtypes=("i32",),
+         limit=10, wrt=()),
     sort("two-keys-down", 1, ((2, 17),), True, keys=2, kinds=("bool", None, "i64"),
          dtypes=("f32",)),
 ]

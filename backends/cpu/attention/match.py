@@ -21,6 +21,7 @@ from flowc.ir.kernel.patterns import classify, is_identity
 
 from .. import contract
 from ..contract.match import Contract, variables
+from .shared import shared
 
 MIN_ROWS = 8  # queries below which packing the keys costs more than a pass over the scores
 
@@ -54,14 +55,16 @@ def match(kernel: Kernel) -> Attention | None:
     if parts is None or kernel.outputs != kernel.stages[-1].outs:
         return None
     head, rows, tail = parts
+    if any(e.attr is s.out for s in head[:-1] for t in (*rows, *tail) for e in t.reads()):
+        return None  # two versions of the scores
+    if not _in_rows(head[0].out, rows, {s.out for s in (*head, *rows)}):
+        return None
+    head, rows = shared(head, rows)
     made = {s.out for s in (*head, *rows)}
     named = _queries_and_keys(head)
-    if named is None or not _in_rows(head[0].out, rows, made):
+    if named is None:
         return None
     scores, row, key = named
-    read = {e.attr for s in (*rows, *tail) for e in s.reads()}
-    if any(s.out in read for s in head[:-1]):
-        return None  # two versions of the scores
     lead = scores.at[:-1]
     outer = tuple(v for v in scores.axes if v is not row and v is not key)
     found = _second(tail, lead, head[0].out, made)

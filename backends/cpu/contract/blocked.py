@@ -40,7 +40,7 @@ def choose_axes(c: Contract, mach: Machine) -> Axes:
         choices: list[Expr | None] = [v for v in free if v is not lane]
         for row in choices or [None]:
             rows: Dim = 1 if row is None else row.attr.extent
-            t = choose_tile(rows, lane.attr.extent, mach.lanes(c.acc), mach, _collide(c, lane, row))
+            t = choose_tile(rows, lane.attr.extent, mach.lanes(c.acc), mach, collide(c, lane, row))
             price = _price(c, lane, row, t)
             if best is None or price < best[0] * 0.98:
                 outer = tuple(v for v in c.axes if v is not lane and v is not row)
@@ -51,7 +51,7 @@ def choose_axes(c: Contract, mach: Machine) -> Axes:
     return replace(a, k=by_stride(c.k, factor))
 
 
-def _collide(c: Contract, lane: Expr, row: Expr | None) -> bool:
+def collide(c: Contract, lane: Expr, row: Expr | None) -> bool:
     """Whether rows of the tile fall into the same sets of the first cache."""
     for e in (c.a, c.b):
         used = variables(e)
@@ -123,9 +123,9 @@ def blocked(
     """
     d = Draft(c, ax, mach, [], [], [], may_pack=pack, few=few)
     for side in ("a", "b"):
-        _remove_guards(d, side)
+        remove_guards(d, side)
     for side in ("a", "b"):
-        _prepare(d, side)
+        prepare(d, side)
     ax = d.ax = replace(d.ax, k=_order_k(d))
     rows: Dim = 1 if ax.row is None else ax.row.attr.extent
     deep = dims.product(tuple(v.attr.extent for v in ax.k))
@@ -161,7 +161,8 @@ def _factor(d: Draft, side: str) -> Expr:
     return d.c.a if side == "a" else d.c.b
 
 
-def _remove_guards(d: Draft, side: str) -> None:
+def remove_guards(d: Draft, side: str) -> None:
+    """Copies a factor with padding into an array that holds the padding."""
     e = _factor(d, side)
     used = variables(e)
     if d.ax.lane in used and d.ax.row not in used and d.may_pack:
@@ -173,7 +174,7 @@ def _remove_guards(d: Draft, side: str) -> None:
         d.take(side, p, "padded")
 
 
-def _prepare(d: Draft, side: str) -> None:
+def prepare(d: Draft, side: str) -> None:
     """Packs a factor where reading it in place would cost more."""
     e, ax = _factor(d, side), d.ax
     used = variables(e)
@@ -280,7 +281,7 @@ def _main(d: Draft, n: Nest) -> Block:
         c = replace(c, a=a, b=b, limits={**c.limits, inner: count})
         k = block
     d.notes.append(f"k by {k.attr.name}")
-    m = Micro(c, ax.row, ax.lane, ax.k[1:], d.lane_masks, _partial_sums(d), k, ex.index(blocks),
+    m = Micro(c, ax.row, ax.lane, ax.k[1:], d.lane_masks, sums_buffer(d), k, ex.index(blocks),
               turn=_turn(d, n))
     return n.phase(lambda s, lg, rg: s.tiles(
         m.tile, lg, rg, lambda body: (For(k, ex.index(blocks), "serial", body),)))
@@ -296,7 +297,7 @@ def _turn(d: Draft, n: Nest) -> Turn | None:
     return Turn(axis, n.tile, max(1, -(-n.tile.nv // max(1, tiles))))
 
 
-def _partial_sums(d: Draft) -> Buffer:
+def sums_buffer(d: Draft) -> Buffer:
     """Where partial sums wait: the result itself where it is nothing but the sum."""
     c = d.c
     if c.value is c.total and c.stage.out in c.kernel.outputs and not c.epilogue:

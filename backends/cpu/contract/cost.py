@@ -79,7 +79,12 @@ def _splits(extent: int, step: int) -> Iterator[tuple[int, int]]:
         yield extent % step, 1
 
 
-def _region(rows: int, lanes: int, t: Tile, clamped: bool, collide: bool) -> float:
+STREAM = 0.5  # cycles for each vector of a panel that comes from the second cache
+
+
+def _region(
+    rows: int, lanes: int, t: Tile, clamped: bool, collide: bool, deep: bool = False
+) -> float:
     total = 0.0
     full_rows, rest = divmod(rows, t.mr)
     pieces = [(t.mr, full_rows), (rest, 1)]
@@ -88,18 +93,20 @@ def _region(rows: int, lanes: int, t: Tile, clamped: bool, collide: bool) -> flo
     for r, times in pieces:
         for width, count in _splits(lanes, t.nr):
             if r and times:
-                cycles = tile_cycles(r, -(-width // t.w))
+                nv = -(-width // t.w)
+                cycles = tile_cycles(r, nv) + deep * (STREAM * nv + 0.1 * max(0, r - 8))
                 total += times * count * cycles * (1.0 + 0.2 * max(0, r - 8) * collide)
     return total
 
 
 def choose_tile(
-    rows: Dim, lanes: Dim, w: int, mach: Machine, collide: bool = False
+    rows: Dim, lanes: Dim, w: int, mach: Machine, collide: bool = False, deep: bool = False
 ) -> Tile:
     """The tile that covers rows × lanes in the fewest cycles of each step of k.
 
     A symbolic number of rows is taken for large: efficiency of the full tile decides. collide: rows
-    lie a multiple of 1 KiB apart, so that more than 8 push each other out of the first cache.
+    lie a multiple of 1 KiB apart, so that more than 8 push each other out of the first cache. deep:
+    a panel of lanes lies in the second cache.
     """
     fixed = isinstance(rows, int)
     r = rows if isinstance(rows, int) else 16 * 840
@@ -112,7 +119,7 @@ def choose_tile(
             continue
         t = Tile(mr, nv, w)
         # prefer fewer, larger rows of b (fewer streams of a) only where nothing else differs
-        key = (round(_region(max(1, r), max(1, n), t, not fixed, collide), 3), mr, t)
+        key = (round(_region(max(1, r), max(1, n), t, not fixed, collide, deep), 3), mr, t)
         if best is None or key[:2] < best[:2]:
             best = key
     assert best is not None

@@ -76,6 +76,7 @@ class Micro:
     block: Expr = field(default_factory=lambda: ex.index(0))
     blocks: Expr = field(default_factory=lambda: ex.index(1))
     turn: Turn | None = None
+    ahead: Callable[[Place], Block] | None = None  # what else each step of k asks for
 
     # ---- iteration over a tile
 
@@ -134,7 +135,8 @@ class Micro:
     def tile(self, p: Place) -> Block:
         """All statements of one tile."""
         acc = Buffer("acc", self.c.acc, (p.rows, p.width), "register")
-        step = (*self._ahead(p), *self._operands(p), *self._step(p, acc))
+        more = () if self.ahead is None else self.ahead(p)
+        step = (*more, *self._ahead(p), *self._operands(p), *self._step(p, acc))
         body = (*self._begin(p, acc), *self._loops(step), *self._end(p, acc))
         return (Alloc(acc, body),)
 

@@ -143,7 +143,7 @@ class Nest:
             def place(row0: Expr, rows: int, clamp: Expr | None) -> Block:
                 return on_tile(Place(row0, rows, clamp, lane0, nv, t.w, lanes, stop))
 
-            body = self._rows(row_group, place)
+            body = self.rows_of(row_group, place)
             return blocks(self._around(body)) if self.panels else body
 
         nv_rest = -(-rest // t.w) if isinstance(rest, int) else t.nv
@@ -153,9 +153,10 @@ class Nest:
             lambda n: panel(n * t.nr, nv_rest, None if whole else ex.index(rest)))
         return out if self.panels else blocks(out)
 
-    def _rows(
+    def rows_of(
         self, row_group: Expr | None, place: Callable[[Expr, int, Expr | None], Block]
     ) -> Block:
+        """place(first row, rows, extent where rows may lie beyond it) at every tile of rows."""
         mr, rest = self.tile.mr, self.rows.rest
 
         def tail(n: Expr) -> Block:

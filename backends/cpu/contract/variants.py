@@ -25,6 +25,8 @@ from .blocked import (
 from .cost import Machine, choose_tile, machine, work
 from .match import Contract, variables
 from .phases import by_phases
+from .stream import MOST_ROWS, streamed, streams
+from .sweep import few, sweeps, swept
 
 FEW_IN_PLACE = 1  # rows up to which tiles of one row, with b in place, are fastest
 
@@ -44,22 +46,33 @@ def schedule(
     along_k = dots.plan(c, mach)
     if along_k is not None and dots.price(c, along_k) < ax.price:
         return [Variant(None, dots.dots(c, along_k))]
-    symbolic = ax.row is not None and not isinstance(ax.row.attr.extent, int)
-    if not symbolic or ax.row is None:
-        whole = Variant(None, blocked(c, ax, mach))
-        depth = long_symbol(c)
-        if depth is None:
-            return [whole]
-        short = blocked(c, ax, mach, split=False)  # no partial sums to visit
-        return [Variant(_up_to(depth, 4 * K_BLOCK), short), whole]
-    few, limit = _few_rows(c, ax, mach)
-    out = [Variant(_up_to(ax.row.attr.extent, limit), few)]
+    if ax.row is None or isinstance(ax.row.attr.extent, int):
+        return _known_rows(c, ax, mach)
+    rows = ax.row.attr.extent
+    out = [Variant(_up_to(rows, limit), k) for k, limit in _few_rows(c, ax, mach)]
     lanes = _lane_factor(c, ax)
-    if not c.is_fixed(lanes) and in_place(c, ax, lanes) and (most := place_rows(ax, lanes)) < 1 << 60:
-        some = blocked(c, ax, mach, pack=False)
-        out.append(Variant(_up_to(ax.row.attr.extent, most), some))
-        return [*out, Variant(None, blocked(c, ax, mach, few=False))]
-    return [*out, Variant(None, blocked(c, ax, mach))]
+    most = 1 << 60 if c.is_fixed(lanes) else place_rows(ax, lanes)
+    if streams(c, ax, mach):
+        out.append(Variant(_up_to(rows, MOST_ROWS), streamed(c, ax, mach)))
+    elif in_place(c, ax, lanes) and most < 1 << 60:
+        out.append(Variant(_up_to(rows, most), blocked(c, ax, mach, pack=False)))
+    else:
+        return [*out, Variant(None, blocked(c, ax, mach))]
+    return [*out, Variant(None, blocked(c, ax, mach, few=False))]
+
+
+def _known_rows(c: Contract, ax: Axes, mach: Machine) -> list[Variant]:
+    """The schedules where the number of rows is known."""
+    if few(ax) and sweeps(c, ax, mach):
+        return [Variant(None, swept(c, ax, mach))]
+    if streams(c, ax, mach):
+        return [Variant(None, streamed(c, ax, mach))]
+    whole = Variant(None, blocked(c, ax, mach))
+    depth = long_symbol(c)
+    if depth is None:
+        return [whole]
+    short = blocked(c, ax, mach, split=False)  # no partial sums to visit
+    return [Variant(_up_to(depth, 4 * K_BLOCK), short), whole]
 
 
 def _up_to(rows: Dim, limit: int) -> Expr:
@@ -70,15 +83,21 @@ def _lane_factor(c: Contract, ax: Axes) -> Expr:
     return c.a if ax.lane in variables(c.a) else c.b
 
 
-def _few_rows(c: Contract, ax: Axes, mach: Machine) -> tuple[LoopKernel, int]:
-    """One row at a time, along whichever axis b is contiguous; up to how many rows."""
+def _few_rows(c: Contract, ax: Axes, mach: Machine) -> list[tuple[LoopKernel, int]]:
+    """Schedules for few rows, along whichever axis b is contiguous; up to how many rows each."""
     along_k = dots.plan(c, mach)
     if along_k is not None and stride(_lane_factor(c, ax), ax.lane) > 1:
         col = None if ax.row in c.batch else ax.row
         outer = tuple(v for v in c.axes if v is not ax.lane and v is not col)
-        p = replace(along_k, row=ax.lane, col=col, outer=outer)
+        p = replace(along_k, row=ax.lane, col=col, outer=outer, alone=False)
         # packing costs an element some 1.2 cycles, combining lanes a result some 10
         depth = work(*(v.attr.extent for v in c.k))
-        return dots.dots(c, p), max(4, int(0.12 * depth))
+        out = [(dots.dots(c, p), max(4, int(0.12 * depth)))]
+        most = next((n for n in (dots.SIDE, 1) if dots.streams(c, p.row, n, mach)), 0)
+        if most:
+            out.insert(0, (dots.dots(c, replace(p, alone=True)), most))
+        return out
+    if sweeps(c, ax, mach):
+        return [(swept(c, ax, mach), FEW_IN_PLACE)]
     t = choose_tile(1, ax.lane.attr.extent, mach.lanes(c.acc), mach)
-    return blocked(c, replace(ax, tile=t), mach, pack=False), FEW_IN_PLACE
+    return [(blocked(c, replace(ax, tile=t), mach, pack=False), FEW_IN_PLACE)]

@@ -128,9 +128,22 @@ def vector_axis(extent: Dim, lanes: int) -> int:
 
 
 def widest(stages: Iterable[Stage], lanes: Callable[[DType], int]) -> int:
-    """The lane count of the widest element type that the stages load, compute or store."""
-    kinds = {e.dtype for s in stages for e in ex.walk(s.value) if e.dtype is not ex.INDEX}
-    kinds |= {s.out.dtype for s in stages}
+    """The lane count of the widest element type that the stages load, compute or store.
+
+    What only becomes an index does not count: those of a gather are the same for all lanes, mostly.
+    """
+    kinds: set[DType] = set()
+    for s in stages:
+        kinds.add(s.out.dtype)
+        todo, seen = [s.value], {s.value}
+        while todo:
+            e = todo.pop()
+            if e.dtype is ex.INDEX:
+                continue
+            kinds.add(e.dtype)
+            more = [a for a in e.args if a not in seen]
+            seen.update(more)
+            todo += more
     return min((lanes(t) for t in kinds if not t.is_bool), default=16)
 
 

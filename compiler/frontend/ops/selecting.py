@@ -139,6 +139,8 @@ def _where(x: Expansion, node: Operation, c: Value) -> Any:
 
 # ---- Order.
 
+_SELECTED = 64  # of a row: with more, sorting it is the safer way (insertion may move them all)
+
 
 def top_k(
     input: Like, k: Any = 1, sorted: bool = True, name: str | None = None
@@ -177,6 +179,8 @@ def _top_k(x: Expansion, node: Operation, a: Value) -> Any:
     b, k, axis = x.b, node.attrs["k"], a.ty.rank - 1
     x.at_least(a.ty.shape[axis], k, f"input must have at least k={k} columns, got {a.type}")
     index = b.iota(dtype=_I32, shape=a.ty.shape, axis=axis)
+    if 0 < k <= _SELECTED:
+        return b.sort(a, index, axis=axis, descending=True, limit=k)
     ordered = b.sort(a, index, axis=axis, descending=True)
     return tuple(_first(x, v, axis, k) for v in ordered)
 

@@ -26,6 +26,7 @@ from flowc.ir.plan import Copy, Raw, Step, step_reads
 
 from ..base import Context
 from .limits import Limits
+from .order import equal_once
 
 
 class Inliner:
@@ -43,10 +44,13 @@ class Inliner:
         self.uses: dict[Buffer, list[AnyStage | None]] = {}
         # what other steps read lies in memory: loops, copies, host calls
         self.whole = {b for s in steps if not isinstance(s, Raw) for b in step_reads(s)}
+        stages = [s.stage for s in steps if isinstance(s, Raw)]
+        self._folded = {s.outs[0] for s in stages if classify(s) not in ("map", "proc")}
         copies = [s for s in steps if isinstance(s, Copy)]
         self.copied, self.changed = {s.src for s in copies}, {s.dst for s in copies}
 
     def run(self) -> list[Step]:
+        self.steps = equal_once(self.steps)
         steps = self._sweep(self.steps, self._free)
         self._count(steps)
         steps = self._sweep(steps, self._worth)
@@ -85,6 +89,11 @@ class Inliner:
 
     def _in_memory(self, b: Buffer) -> bool:
         return b in self.fixed or b in self.views or b not in self._maps()
+
+    def _is_folded(self, b: Buffer) -> bool:
+        """Whether b is the result of a reduction or contract of this block: what reads it element
+        by element can be its epilogue, at no cost."""
+        return b in self._folded
 
     def _maps(self) -> set[Buffer]:
         if not hasattr(self, "_map_outs"):
@@ -138,6 +147,8 @@ class Inliner:
             return sum(estimate(b.type.nbytes) for b in buffers)
 
         own = {e.attr for e in s.reads()}
+        if any(b.shape == s.out.shape and self._is_folded(b) for b in own):
+            return False
         again = sum(volume(own - {e.attr for e in u.reads()}) for u in users if u is not None)
         return again < (2 + len(users)) * volume([s.out])  # a store fetches the line that it fills
 

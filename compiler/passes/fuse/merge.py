@@ -162,7 +162,7 @@ class _Merger:
             return True
         if a.kind == b.kind == "columns":
             return self._shared(i, n)
-        return self._ends(a) and self._ends(b)
+        return self._ends(i, a) and self._ends(n, b)
 
     def _shared(self, i: int, n: int) -> bool:
         """Whether both read an array."""
@@ -177,9 +177,9 @@ class _Merger:
         work = sum(estimate(iterations(s)) for s in g.stages if isinstance(s, Stage))
         return work <= SMALL
 
-    def _ends(self, g: Group) -> bool:
-        """Whether it is elementwise and makes nothing but results of the program."""
-        return g.kind == "map" and all(b in self.given.needed for b in g.writes())
+    def _ends(self, n: int, g: Group) -> bool:
+        """Whether it is elementwise and nothing that it makes is read by other groups."""
+        return g.kind == "map" and all(self.memory.last.get(b, n) == n for b in self.writes[n])
 
 
 class _Memory:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from flowc.ir import dims
+from flowc.ir.dims import Dim
+from flowc.ir.kernel import expr as ex
+from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Buffer, Stage
 from flowc.ir.kernel.patterns import classify
 from flowc.ir.plan import Raw, Step, step_reads, step_writes
@@ -37,6 +40,35 @@ def contracts_late(steps: Iterable[Step], root: Root) -> list[Step]:
         out.append(s)
     flush(tuple(waiting))
     return out
+
+
+def equal_once(steps: Sequence[Step]) -> list[Step]:
+    """The steps, a reduction that another step has made before replaced by a copy of its result.
+
+    An op's lowering may repeat what another one computes: pooling and its gradient.
+    """
+    known: dict[Hashable, Stage] = {}
+    variables: dict[tuple[int, Dim], Expr] = {}
+    out: list[Step] = []
+    for s in steps:
+        if isinstance(s, Raw) and isinstance(s.stage, Stage) and classify(s.stage) != "map":
+            first = known.setdefault(_meaning(s.stage, variables), s.stage)
+            if first is not s.stage:
+                s = Raw(Stage(s.stage.out, s.stage.axes, ex.load(first.out, s.stage.axes)))
+        elif not isinstance(s, Raw):
+            known.clear()  # it may change what has been read
+        out.append(s)
+    return out
+
+
+def _meaning(s: Stage, variables: dict[tuple[int, Dim], Expr]) -> Hashable:
+    """The stage's type and value, the variables of the latter by their place and extent."""
+    found = [v for e in ex.walk(s.value) if e.op == "reduce" for v in e.args[1:]]
+    numbers: dict[Expr, Expr] = {}
+    for n, v in enumerate(dict.fromkeys([*s.axes, *found])):
+        key = n, v.attr.extent
+        numbers[v] = variables.setdefault(key, ex.var(f"v{n}", v.attr.extent))
+    return s.out.type, ex.substitute(s.value, numbers)
 
 
 def scalars_first(steps: Sequence[Step], root: Root) -> list[Step]:

@@ -149,3 +149,37 @@ def before_broadcast(b: Rewriter, op: Any, *xs: Value) -> Replacement:
         return b.broadcast(b.emit(op, *small), shape=whole, dims=wide)
 
     return build
+
+
+@rule("window-before-broadcast", "reduce_window")
+def window_before_broadcast(b: Rewriter, op: Any, x: Value) -> Replacement:
+    """Windows of one element along axes that only repeat: the others are reduced once for all.
+
+    So the number of elements that a padded mean divides by is counted once for a batch.
+    """
+    made = b.made(x, "broadcast")
+    if made is None:
+        return None
+    inner: Any = made.op
+    one = (1, 1, (0, 0))
+    keep = [
+        a for a in range(x.ty.rank)
+        if a in inner.dims or (op.window[a], op.strides[a], op.pads[a]) != one
+    ]
+    if len(keep) == x.ty.rank:
+        return None
+
+    def only(values: Any) -> Any:
+        return tuple(values[a] for a in keep)
+
+    def build() -> Any:
+        at = tuple(keep.index(a) for a in inner.dims)
+        small = b.broadcast(made.operands[0], shape=only(x.ty.shape), dims=at)
+        small = b.reduce_window(
+            small, op=op.op, window=only(op.window), strides=only(op.strides), pads=only(op.pads),
+            dilation=only(op.dilation) if op.dilation else (),
+        ) if keep else small
+        shape = op.infer(x.ty).shape
+        return b.broadcast(small, shape=shape, dims=tuple(keep))
+
+    return build
