@@ -10,6 +10,7 @@ from flowc.runtime.errors import InternalError
 from flowc.runtime.jit import initialize
 from flowc.runtime.timings import Timings
 
+from ..llvm.lower import TILED
 from .target import CpuTarget
 
 OPT_LEVELS = (0, 1, 2, 3)
@@ -30,7 +31,12 @@ def parse(text: str) -> Any:
 
 
 def optimize(module: Any, machine: Any, opt_level: int, vectorize: bool = False) -> None:
-    """LLVM's pass pipeline. Kernels bring their own vectors, so the vectorizers are off."""
+    """LLVM's pass pipeline. Kernels bring their own vectors, so the vectorizers are off.
+
+    At level 1 each function gets LLVM's own simplification passes, tiles of contractions a few:
+    they are unrolled, and loads, sums and splats written once (`llvm/emit.py`, `llvm/cells.py`), so
+    that loop passes find nothing more and take half of the time.
+    """
     if opt_level not in OPT_LEVELS:
         raise InternalError(f"optimization level {opt_level}")
     if opt_level == 0:
@@ -40,8 +46,18 @@ def optimize(module: Any, machine: Any, opt_level: int, vectorize: bool = False)
     options.slp_vectorization = vectorize
     options.loop_unrolling = opt_level > 1
     builder = llvm.create_pass_builder(machine, options)
-    manager = builder.getModulePassManager()
-    manager.run(module, builder)
+    if opt_level > 1 or vectorize:
+        manager = builder.getModulePassManager()
+        manager.run(module, builder)
+        return
+    every, few = builder.getFunctionPassManager(), llvm.create_new_function_pass_manager()
+    few.add_sroa_pass()
+    few.add_instruction_combine_pass()
+    few.add_simplify_cfg_pass()
+    for f in module.functions:
+        if not f.is_declaration:
+            tiled = any(TILED.encode() in a for a in f.attributes)
+            (few if tiled else every).run(f, builder)
 
 
 def _prepare(

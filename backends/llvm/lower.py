@@ -16,6 +16,7 @@ from .memory import Place
 from .statements import Lowerer, used_buffers, written_buffers
 
 ARGS = "ptr %args, i64 %chunk, i32 %worker"
+TILED = "flowc-tiled"  # attribute of functions that are unrolled tiles: few passes find more to do
 
 
 def lower_phase(
@@ -32,7 +33,8 @@ def lower_phase(
     unit = unit or Unit(target)
     linkage = "" if whole else "internal "
     width = f' "prefer-vector-width"="{target.vector_bits}"' if target.vector_bits else ""
-    header = f'define {linkage}void @{name}({ARGS}) nounwind{width}'
+    tiled = f' "{TILED}"' if kernel.note.startswith(("contract", "attention")) else ""
+    header = f'define {linkage}void @{name}({ARGS}) nounwind{width}{tiled}'
     fn = Function(unit, header)
     kept = kept_ops(phase.body, unit)
     body = legalize_body(phase.body, target, kept)

@@ -23,6 +23,9 @@ from .scalar import integer
 from .values import Values, iota
 
 
+_NEAR = 4  # elements from lane to lane up to which whole vectors are loaded
+
+
 @dataclass
 class Place:
     """Where a buffer lies: its pointer, the strides in use, and metadata of its accesses."""
@@ -46,6 +49,7 @@ class Address:
     step: int | None
     offsets: V | None = None
     cell: int | None = None
+    stride: int = 0  # the constant step behind `offsets`, if there is one
 
 
 @dataclass
@@ -88,7 +92,7 @@ class Memory:
                 return Address(pointer, step, cell=cell)
             ty = "i32" if abs(step) < 2**24 else "i64"
             assert lanes is not None
-            return Address(pointer, None, iota(lanes.width, 0, step, ty))
+            return Address(pointer, None, iota(lanes.width, 0, step, ty), stride=step)
         assert lanes is not None
         total = None if step == 0 else self.values.scale(iota(lanes.width), step)
         for v in vectors:
@@ -169,6 +173,8 @@ class Memory:
         if at.step == 1:
             return self._masked_load(b, at.base, mask)
         where = self._pointers(b, at)
+        if mask is None and 2 <= at.stride <= _NEAR and lanes.width >= 4:
+            return self._every(b, at, lanes.width)
         n, ty = lanes.width, memory_type(b.dtype)
         active = mask or V("i1", n, "splat (i1 true)")
         args: list[V | str] = [_aligned(where, b), active, zero_of(ty, n)]
@@ -218,6 +224,22 @@ class Memory:
         if mask is None:
             return self._reverse(self._plain(b, low, n))
         return self._reverse(self._masked_load(b, low, self._reverse(mask)))
+
+    def _every(self, b: Buffer, at: Address, n: int) -> V:
+        """Each stride-th element, out of whole vectors; the last one ends with the last element."""
+        starts = [*range(0, n * (at.stride - 1), n), (n - 1) * (at.stride - 1)]
+        parts = [self._plain(b, self._gep(b, at.base, k), n) for k in starts]
+        out, first = parts[0], True
+        for k, part in zip(starts[1:], parts[1:], strict=True):
+            order = []
+            for i in range(n):
+                place = i * at.stride
+                old = place if first else i
+                order.append(n + place - k if k <= place < k + n and place >= n else old % n)
+            text = ", ".join(f"i32 {i}" for i in order)
+            out, first = self.fn.op(
+                out.ty, n, f"shufflevector {out}, {part}, <{n} x i32> <{text}>"), False
+        return out
 
     def _reverse(self, v: V) -> V:
         order = iota(v.n, v.n - 1, -1, "i32")

@@ -4,7 +4,7 @@
     weights           = stages that reduce over key and map rows (softmax, however it is written)
     out[…, q, e]      = Σ_key weights·V   then stages over its domain, perhaps a permutation
 
-What matters is which axes each formula reads: the leading axes and q are *rows*, every stage between
+What matters is which axes each formula reads: the leading axes and q are *rows*, each stage between
 the products stays within a row, and one row of weights is the whole left factor of a row of `out`.
 """
 
@@ -23,6 +23,7 @@ from .. import contract
 from ..contract.match import Contract, variables
 from .shared import shared
 
+Stages = tuple[Stage, ...]
 MIN_ROWS = 8  # queries below which packing the keys costs more than a pass over the scores
 
 
@@ -42,7 +43,7 @@ class Attention:
     row: Expr
     key: Expr
     lead: tuple[Expr, ...]
-    rows: tuple[Stage, ...]
+    rows: Stages
     weights: Buffer
     scalars: tuple[Buffer, ...]
     out: Contract
@@ -76,8 +77,8 @@ def match(kernel: Kernel) -> Attention | None:
     return Attention(kernel, scores, outer, row, key, lead, rows, weights, scalars, out, lane)
 
 
-def _split(kernel: Kernel) -> tuple[tuple[Stage, ...], tuple[Stage, ...], tuple[Stage, ...]] | None:
-    """The first contract with its epilogue, the stages of rows, the second contract and the rest."""
+def _split(kernel: Kernel) -> tuple[Stages, Stages, Stages] | None:
+    """The first contract and its epilogue, the stages of rows, the second contract and the rest."""
     stages = tuple(s for s in kernel.stages if isinstance(s, Stage))
     kinds = [classify(s) for s in stages]
     products = [n for n, k in enumerate(kinds) if k == "contract"]
@@ -90,7 +91,7 @@ def _split(kernel: Kernel) -> tuple[tuple[Stage, ...], tuple[Stage, ...], tuple[
     return stages[:first_row], stages[first_row:second], stages[second:]
 
 
-def _product(head: tuple[Stage, ...]) -> Contract | None:
+def _product(head: Stages) -> Contract | None:
     """The contract of the first stage: a sum of floats, nothing rounded up or cut short."""
     c = contract.match(Kernel("product", (), head[0].outs, head[:1]))
     if c is None or not c.acc.is_float or c.casts or c.limits or c.exists is not None:
@@ -98,7 +99,7 @@ def _product(head: tuple[Stage, ...]) -> Contract | None:
     return c
 
 
-def _queries_and_keys(head: tuple[Stage, ...]) -> tuple[Contract, Expr, Expr] | None:
+def _queries_and_keys(head: Stages) -> tuple[Contract, Expr, Expr] | None:
     """The first contract, the keys' factor as b, the axis of its rows and that of its keys."""
     c = _product(head)
     if c is None or len(c.at) < 2 or not all(isinstance(v.attr.extent, int) for v in c.k):
@@ -134,7 +135,7 @@ def _in_rows(scores: Buffer, rows: Sequence[Stage], made: set[Buffer]) -> bool:
 
 
 def _second(
-    tail: tuple[Stage, ...], lead: tuple[Expr, ...], scores: Buffer, made: set[Buffer]
+    tail: Stages, lead: tuple[Expr, ...], scores: Buffer, made: set[Buffer]
 ) -> tuple[Contract, Expr, Buffer, tuple[Buffer, ...]] | None:
     """The second product in terms of the first one's axes: it, its lanes, weights, row scalars."""
     c = _product(tail)
@@ -185,7 +186,7 @@ def _unify(idx: Sequence[Expr], at: Sequence[Expr]) -> dict[Expr, Expr] | None:
     return env
 
 
-def _through(c: Contract, tail: tuple[Stage, ...], env: dict[Expr, Expr]) -> Contract | None:
+def _through(c: Contract, tail: Stages, env: dict[Expr, Expr]) -> Contract | None:
     """The contract with all stages that follow in its value, and where the last one is stored."""
     at = tuple(ex.substitute(e, env) for e in c.at)
     made = {c.stage.out: ex.substitute(c.value, env)}
@@ -234,19 +235,19 @@ def _inverse(s: Stage, load: Expr, at: tuple[Expr, ...]) -> tuple[Expr, ...] | N
     return tuple(ex.substitute(e, env) for e in axes)
 
 
-def _may_alias(kernel: Kernel, tail: tuple[Stage, ...]) -> bool:
+def _may_alias(kernel: Kernel, tail: Stages) -> bool:
     """Whether the result could lie in the memory of no input that rows read at other places.
 
     An update in place is chosen where an input is read at a stage's own index: right while the
     result is indexed as the rows are, but not if it is stored through a permutation.
     """
     out = tail[-1].out
-    if len(tail) == 1 or out.shape == tail[0].out.shape and is_identity_chain(tail):
+    if out.shape == tail[0].out.shape and _stays(tail):
         return True
     return all(b.shape != out.shape or b.dtype != out.dtype for b in kernel.inputs)
 
 
-def is_identity_chain(tail: tuple[Stage, ...]) -> bool:
+def _stays(tail: Stages) -> bool:
     """Whether each stage reads those before at its own index."""
     made = {s.out for s in tail}
     return all(is_identity(e, s.axes) for s in tail for e in s.reads() if e.attr in made)

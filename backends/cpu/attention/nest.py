@@ -9,11 +9,11 @@ and weights live in the block's buffers. Rows beyond the last query repeat it an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from flowc.ir import dims
 from flowc.ir.dims import Dim
+from flowc.ir.dtypes import DType
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Alloc, Buffer, For, Kernel, LoopKernel, Phase, Stage, Store
@@ -21,7 +21,6 @@ from flowc.ir.plan import Variant
 
 from ..contract.access import size
 from ..contract.cost import Tile, machine, work
-from ..contract.match import Contract, variables
 from ..contract.micro import Block, Micro, Place
 from ..contract.nest import chunks, cut, nest
 from ..contract.pack import Packed, panels
@@ -144,7 +143,7 @@ class _Nest:
         i = ex.var("i", self.tiling.rows)
         value = ex.substitute(a.scores.value, {a.row: self._row(first, i)})
         c = replace(
-            a.scores, kernel=Kernel("scores", (), (to,), ()), a=queries[(i, *a.scores.k)],
+            a.scores, kernel=Kernel("scores", (), (to,), ()), a=queries.at((i, *a.scores.k)),
             b=self.key_panels, stage=Stage(to, (i, a.key), value), at=(i, a.key), value=value,
             batch=(), m=(i,), n=(a.key,), epilogue=(),
         )
@@ -160,7 +159,7 @@ class _Nest:
         value = ex.rewrite(a.out.value, lambda e: scalars[e.attr][(i,)]
                            if e.op == "load" and e.attr in scalars else None, {})
         c = replace(
-            a.out, a=weights[(i, *a.out.k)], b=self.values, batch=(), m=(i,), n=(a.lane,),
+            a.out, a=weights.at((i, *a.out.k)), b=self.values, batch=(), m=(i,), n=(a.lane,),
             at=tuple(ex.substitute(e, row) for e in a.out.at), value=ex.substitute(value, row),
             exists=first + i < ex.index(self.queries) if self.ragged else None,
         )
@@ -207,29 +206,25 @@ class _Nest:
         lead = tuple(ex.substitute(e, {a.row: self._row(first, i)}) for e in a.lead)
         rank = len(lead)
 
-        def stand_in(b: Buffer, dtype: object = None) -> Buffer:
-            known[b] = Buffer(b.name, dtype or b.dtype, (self.mr, *b.shape[rank:]))
+        def stand_in(b: Buffer, dtype: DType) -> Buffer:
+            known[b] = Buffer(b.name, dtype, (self.mr, *b.shape[rank:]))
             return known[b]
 
-        def step(e: Expr) -> Expr | None:
+        def by_row(e: Expr) -> Expr | None:
             if e.op != "load" or e.attr not in known:
                 return None
-            _, idx, _ = ex.load_parts(e)
-            here = known[e.attr].at((i, *(ex.rewrite(x, step, memo) for x in idx[rank:])))
+            here = known[e.attr].at((i, *ex.load_parts(e)[1][rank:]))
             return ex.cast(here, e.dtype)
 
-        stand_in(a.scores.stage.out)
-        stages = []
+        scores = stand_in(a.scores.stage.out, a.scores.stage.out.dtype)
+        stages: list[Stage] = []
         for s in a.rows:
-            memo: dict[Expr, Expr] = {}
-            axes = (i, *s.axes[rank:])
-            by_row = ex.rewrite(s.value, step, memo)
-            value = ex.substitute(by_row, dict(zip(s.axes[:rank], lead, strict=True)))
+            value = ex.rewrite(s.value, by_row, {})
+            value = ex.substitute(value, dict(zip(s.axes[:rank], lead, strict=True)))
             wide = a.scores.acc if s.out is a.weights else s.out.dtype
-            stages.append(Stage(stand_in(s.out, wide), axes, ex.cast(value, wide)))
+            stages.append(Stage(stand_in(s.out, wide), (i, *s.axes[rank:]), ex.cast(value, wide)))
         outputs = tuple(known[b] for b in (a.weights, *a.scalars))
-        inputs = (known[a.scores.stage.out],)
-        return Kernel("rows", inputs, outputs, tuple(stages)), known
+        return Kernel("rows", (scores,), outputs, tuple(stages)), known
 
 
 def _local(p: Packed) -> Packed:

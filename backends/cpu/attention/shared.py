@@ -14,7 +14,7 @@ from flowc.ir.kernel.patterns import weight
 
 from ..contract.match import variables
 
-HEAVY = 4  # cycles from which an operation stays with the rows, where whole vectors compute it
+HEAVY = 8  # cycles from which an operation stays with the rows
 
 Split = tuple[tuple[Stage, ...], tuple[Stage, ...]]
 
@@ -72,7 +72,7 @@ class _Common:
             if self.memo.get(e) is not top:
                 return None
             (x,) = (v for v in variables(e) if self.env.get(v) is self.key)
-            return out[(*self.lead, x)]
+            return out.at((*self.lead, x))
 
         return Stage(s.out, s.axes, ex.rewrite(s.value, step, {}))
 
