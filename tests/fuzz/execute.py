@@ -73,7 +73,10 @@ class Coverage(Counter[str]):
             if len(launch.variants) > 1:
                 self["variants"] += 1
             for v in launch.variants:
-                self[f"schedule {note(v.kernel.note)}"] += 1
+                count, beside, rest = v.kernel.note.partition(" parts: ")
+                self["schedule side by side"] += bool(beside)
+                for each in rest.split(", ") if beside else [count]:
+                    self[f"schedule {note(each)}"] += 1
 
 
 def note(text: str) -> str:

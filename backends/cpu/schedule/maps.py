@@ -27,7 +27,7 @@ def schedule_map(kernel: Kernel, target: CpuTarget) -> LoopKernel:
     lanes = ax.widest(stages, target.lanes)
     crossing = tiles.crossing(values, loops)
     body = _nest(stages, values, index, loops, lanes, crossing)
-    note = "elementwise, across rows" if crossing else "elementwise"
+    note = "elementwise across rows" if crossing else "elementwise"
     return LoopKernel(
         kernel.name, kernel.inputs, kernel.outputs, (), (Phase((body,)),), note=note
     )
