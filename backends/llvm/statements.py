@@ -41,7 +41,7 @@ class Lowerer:
         self.values.check = self.check
         self.values.written = frozenset(written_buffers(body))
         self.memory = Memory(self.values)
-        self._loop_md = ""
+        self._stores: dict[For | While, list[Buffer]] = {}
 
     # ---- hooks
 
@@ -141,7 +141,7 @@ class Lowerer:
         if isinstance(end, int) and end <= 0:
             return
         assert callable(body)
-        self.values.touch(*written_buffers(s.body))
+        self.values.touch(*self._written(s))
         fn, head, done = self.fn, self.fn.label("loop"), self.fn.label("done")
         before, limit = fn.block, integer("i64", end) if isinstance(end, int) else end
         if isinstance(end, int):
@@ -161,6 +161,13 @@ class Lowerer:
         fn.lines[at] = f"  {i.s} = phi i64 [ 0, %{before} ], [ {after}, %{fn.block} ]"
         fn.start(done)
 
+    def _written(self, s: For | While) -> list[Buffer]:
+        """What a loop stores to; unrolled loops ask again and again."""
+        found = self._stores.get(s)
+        if found is None:
+            found = self._stores[s] = written_buffers(s.body)
+        return found
+
     def _loop_metadata(self) -> str:
         """Schedules unroll; LLVM doing it again costs registers (14x32 tiles spill) and time."""
         unit = self.fn.unit
@@ -173,7 +180,7 @@ class Lowerer:
         if self.values.lanes is not None:
             raise InternalError("a vector loop inside a vector loop")
         extent, w = self.extent(s.extent), s.width
-        if self._is_large(s) and not (isinstance(extent, int) and extent % w == 0):
+        if not (isinstance(extent, int) and extent % w == 0) and self._is_large(s):
             self._masked_vectors(s, extent)
             return
         if isinstance(extent, int):
@@ -286,7 +293,7 @@ class Lowerer:
             self.values.enter_lanes(lanes)
 
     def _while(self, s: While) -> None:
-        self.values.touch(*written_buffers(s.body))
+        self.values.touch(*self._written(s))
         fn, head, body, done = self.fn, self.fn.label("while"), self.fn.label(), self.fn.label()
         fn.jump(head)
         fn.start(head)

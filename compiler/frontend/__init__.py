@@ -112,6 +112,7 @@ from .ops.creation import (
     zeros_like,
 )
 from .ops.data_sized import boolean_mask, unique
+from .ops.einsum import einsum
 from .ops.gradients import IndexedSlices, gradients, hessians
 from .ops.host_calls import (
     Assert,
@@ -326,7 +327,7 @@ __all__ = [
     "colocate_with", "compat", "complex64", "complex128", "concat", "cond", "constant",
     "constant_initializer", "container", "contrib", "control_dependencies", "convert_to_tensor",
     "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "device", "diag", "diag_part", "digamma",
-    "div", "divide", "double", "equal", "erf", "erfc", "errors", "exp", "expand_dims", "expm1",
+    "div", "divide", "double", "einsum", "equal", "erf", "erfc", "errors", "exp", "expand_dims", "expm1",
     "export", "eye", "fill", "flags", "float16", "float32", "float64", "floor", "floordiv",
     "floormod", "foldl", "foldr", "function", "gather", "gather_nd", "get_collection",
     "get_collection_ref", "get_default_graph", "get_default_session", "get_local_variable",

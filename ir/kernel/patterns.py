@@ -113,10 +113,10 @@ def _product(s: AnyStage) -> Literal["one", "both"] | None:
         return None
     if outer & (a - b) and outer & (b - a):
         return "both"
-    return "one" if outer & (a ^ b) and all(map(_is_loaded, body.args)) else None
+    return "one" if outer & (a ^ b) and all(map(is_loaded, body.args)) else None
 
 
-def _is_loaded(e: Expr) -> bool:
+def is_loaded(e: Expr) -> bool:
     """Whether a value comes from memory as it is, cast perhaps."""
     while e.op == "cast":
         e = e.args[0]

@@ -84,6 +84,8 @@ def note(text: str) -> str:
     for word in ("dot products", "k by"):
         if text.startswith("contract") and word in text:
             return f"contract, {word}"
+    if text.startswith("attention"):
+        return "attention"
     if text.startswith("contract"):
         return "contract, packed" if "pack" in text else "contract"
     return re.sub(r"\d+", "n", text)

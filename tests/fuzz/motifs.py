@@ -146,17 +146,31 @@ def deep(g: Growing, t: DType) -> Any:
 
 @motif
 def attention(g: Growing, t: DType) -> Any:
-    n, d = g.choose([g.dims[0], 5, 16, 33]), g.choose([8, 16, 17])
-    if g.count((n, n)) > 20_000:
+    """Two products and the rows between them, in the forms that programs write."""
+    n, m = g.choose([g.dims[0], 8, 16, 33]), g.choose([g.dims[1], 5, 16, 33, 65])
+    d, e = g.choose([8, 16, 17]), g.choose([3, 16, 33])
+    lead = g.choose([(), (3,), (g.dims[2],)])
+    if g.count((*lead, n, m)) > 20_000 or not g.count((n, m)):
         return None
-    q, k, v = (g.pick(t, (n, d)) for _ in range(3))
+    q, k, v = g.pick(t, (*lead, n, d)), g.pick(t, (*lead, m, d)), g.pick(t, (*lead, m, e))
+    mask = g.pick(t, (n, m)) if g.chance(0.4) else None
+    early, late, moved = g.chance(0.5), g.chance(0.3), g.chance(0.5)
+    r, at = len(lead), tuple(range(len(lead)))
 
     def build(b: Any) -> Value:
-        s = b.dot(q, k, contract=((1,), (1,)), batch=((), ()))
-        s = b.mul(s, b.const(0.125, s))
-        e = b.exp(b.sub(s, row_reduce(b, s, "max")))
-        return dot(b, b.div(e, row_reduce(b, e, "sum")), v)
-    return g.do(build) if g.size((n,))[0] else None
+        a = scaled(b, q, 0.125) if early else q
+        s = b.dot(a, k, contract=((r + 1,), (r + 1,)), batch=(at, at))
+        s = s if early else scaled(b, s, 0.125)
+        if mask is not None:
+            s = b.add(s, b.broadcast_to(mask, s.ty.shape))
+        x = b.exp(b.sub(s, row_reduce(b, s, "max")))
+        p = x if late else b.div(x, row_reduce(b, x, "sum"))
+        y = b.dot(p, v, contract=((r + 1,), (r,)), batch=(at, at))
+        if late:
+            total = b.reduce(x, op="sum", axes=(r + 1,))
+            y = b.div(y, b.broadcast(total, shape=y.ty.shape, dims=tuple(range(r + 1))))
+        return b.transpose(y, perm=(1, 0, 2)) if r and moved else y  # type: ignore[no-any-return]
+    return g.do(build)
 
 
 @motif

@@ -23,10 +23,12 @@ SEEDS = 240
 EMULATED = 12  # seeds for the emulated GPU
 LEAST = 6  # of each pair of op and element type
 GROUPS = {  # of each kind of group and schedule
-    "schedule elementwise": 20, "schedule elementwise across rows": 10, "schedule rows": 20, "schedule columns": 20,
+    "schedule elementwise": 20, "schedule elementwise across rows": 10, "schedule rows": 20,
+    "schedule columns": 20,
     "schedule columns in pieces": 20, "schedule reduction": 20, "schedule reduction in pieces": 20,
     "schedule imperative": 20, "schedule contract": 20, "schedule contract, packed": 20,
     "schedule contract, dot products": 20, "schedule contract, k by": 10,
+    "schedule attention": 10,
     "group of maps": 20, "epilogue of contract": 20, "epilogue of columns": 20,
     "inlined producer": 20, "view": 20, "state in place": 20, "state copied": 20, "loop": 20,
     "branch": 20, "variants": 20, "schedule side by side": 20,

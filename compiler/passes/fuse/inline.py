@@ -17,6 +17,7 @@ from flowc.ir.kernel.patterns import (
     classify,
     estimate,
     is_affine,
+    is_loaded,
     is_product,
     is_view,
     iterations,
@@ -217,7 +218,10 @@ def inline_load(e: Expr, src: Stage, go: object) -> Expr:
     if pred is None:
         return value
     pred = go(pred)  # type: ignore[operator]
-    return ex.select(pred, _guard(value, pred), ex.const(0, value.dtype))
+    value = _guard(value, pred)
+    if is_loaded(value):
+        return value  # which is 0 where the predicate is false
+    return ex.select(pred, value, ex.const(0, value.dtype))
 
 
 _metrics: WeakKeyDictionary[Expr, tuple[int, int, bool]] = WeakKeyDictionary()
