@@ -200,17 +200,19 @@ class Function:
         self.lines: list[str] = []
         self._serial = 0
         self.block = "start"
-        self._known: list[dict[str, V]] = []  # by text: what each open region has computed
-        self._entered: dict[str, V] = {}  # and the entry block
+        self._known: dict[str, V] = {}  # by text: what the open regions have computed
+        self._regions: list[list[str]] = []  # the texts in it that each has added
+        self._entered: dict[str, V] = {}  # what the entry block has
 
     def push(self) -> None:
         """Enters a region: what is computed in it is forgotten by `pop`. Outside of all regions
         nothing is remembered: only who opens one says where control flow splits."""
-        self._known.append({})
+        self._regions.append([])
 
     def pop(self) -> None:
         """Leaves it."""
-        self._known.pop()
+        for text in self._regions.pop():
+            del self._known[text]
 
     def fresh(self, hint: str = "v") -> str:
         """A new local name."""
@@ -229,25 +231,21 @@ class Function:
     def op(self, ty: str, n: int, text: str, entry: bool = False) -> V:
         """An instruction with a result of the type; `entry`: in the entry block. Equal pure
         instructions of a region and those around it are one."""
-        pure = bool(self._known) and text[: text.index(" ")] in _PURE
+        pure = bool(self._regions) and text[: text.index(" ")] in _PURE
         if pure:
-            found = self._find(text, entry)
+            found = self._entered.get(text)
+            if found is None and not entry:
+                found = self._known.get(text)
             if found is not None:
                 return found
         out = V(ty, n, self.fresh())
         (self.entry if entry else self.lines).append(f"  {out.s} = {text}")
-        if pure:
-            (self._entered if entry else self._known[-1])[text] = out
+        if pure and entry:
+            self._entered[text] = out
+        elif pure:
+            self._known[text] = out
+            self._regions[-1].append(text)
         return out
-
-    def _find(self, text: str, entry: bool) -> V | None:
-        found = self._entered.get(text)
-        if found is None and not entry:
-            for known in reversed(self._known):
-                found = known.get(text)
-                if found is not None:
-                    break
-        return found
 
     def start(self, label: str) -> None:
         """Begins a block; the one before has to end in a branch."""

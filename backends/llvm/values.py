@@ -54,7 +54,8 @@ class Values:
         self.called: frozenset[str] = frozenset()
         self._version: dict[Any, int] = {}
         self._deps: dict[Expr, tuple[Any, ...]] = {}
-        self._scopes: list[dict[Any, V]] = [{}]
+        self._memo: dict[Any, V] = {}
+        self._scopes: list[list[Any]] = [[]]  # the keys in `_memo` that each open region has made
         self.cells = Cells()
         fn.push()
         # what one call of `value` has found: nothing is rebound meanwhile, so no versions are asked
@@ -77,14 +78,15 @@ class Values:
 
     def push(self) -> None:
         """Enters a region: what is computed in it is forgotten by `pop`."""
-        self._scopes.append({})
+        self._scopes.append([])
         self.cells.push()
         self.fn.push()
         self._now = {}
 
     def pop(self) -> None:
         """Leaves it."""
-        self._scopes.pop()
+        for key in self._scopes.pop():
+            del self._memo[key]
         self.cells.pop()
         self.fn.pop()
         self._now = {}
@@ -124,14 +126,10 @@ class Values:
 
     def _key(self, e: Expr) -> Any:
         d = self.deps(e)
-        return (e, *(self._version.get(x, 0) for x in d)) if d else e
-
-    def _find(self, key: Any) -> V | None:
-        for scope in reversed(self._scopes):
-            found: V | None = scope.get(key)
-            if found is not None:
-                return found
-        return None
+        if not d:
+            return e
+        version = self._version
+        return (e, *[version.get(x, 0) for x in d])
 
     # ---- expressions
 
@@ -156,7 +154,11 @@ class Values:
             if missing:
                 stack.extend(reversed(missing))
                 continue
-            self._now[e] = self._scopes[-1][self._key(e)] = self._emit(e)
+            self._now[e] = out = self._emit(e)
+            key = self._key(e)
+            if key not in self._memo:
+                self._memo[key] = out
+                self._scopes[-1].append(key)
             stack.pop()
         return self._now[root]
 
@@ -177,7 +179,7 @@ class Values:
             except KeyError:
                 raise InternalError(f"variable {e.attr.name} has no value here") from None
             return integer("i64", v) if isinstance(v, int) else v
-        return self._find(self._key(e))
+        return self._memo.get(self._key(e))
 
     def operands(self, e: Expr) -> Iterable[Expr]:
         """The expressions whose values e's instructions use."""
@@ -257,7 +259,7 @@ class Values:
             part = self.scale(value, k)
             (vectors if part.n else scalars).append(part)
         out: V | None = None
-        for s in sorted(scalars, key=_age):
+        for s in sorted(scalars, key=_age) if len(scalars) > 1 else scalars:
             out = s if out is None else self.ops.inst("add", out, s)
         return out, known, vectors
 

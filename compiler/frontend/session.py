@@ -30,7 +30,7 @@ from .store import Store
 from .tensor import Operation, Tensor
 
 log = logging.getLogger("flowc")
-_ONE, _LIST, _TUPLE, _FLAT = object(), object(), object(), object()
+_ONE, _LIST, _TUPLE, _DICT, _FLAT = (object() for _ in range(5))
 _MOST_SHAPES = 4096  # remembered combinations of input shapes a call
 
 
@@ -369,6 +369,8 @@ def _key(fetches: Any, feed_dict: Any) -> Any:
         return (_LIST, *fetches, _LIST, *feed_dict) if feed_dict else (_LIST, *fetches)
     if kind is tuple:
         return (_TUPLE, *fetches, _TUPLE, *feed_dict) if feed_dict else (_TUPLE, *fetches)
+    if kind is dict:
+        return (_DICT, *fetches.items(), _DICT, *(feed_dict or ()))
     return (_ONE, fetches, *feed_dict) if feed_dict else (_ONE, fetches)
 
 
