@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from flowc.ir.kernel.form import Buffer, Kernel
-from flowc.ir.plan import Program, Variant
+from flowc.ir.kernel.form import Kernel
+from flowc.ir.plan import ALONE, Around, Program, Variant
 
 from .llvm.emit import Unit
 
@@ -24,14 +24,8 @@ class Backend(Protocol):
         """The machine: triple, cpu, features."""
         ...
 
-    def schedule(
-        self, kernel: Kernel, fixed: frozenset[Buffer] = frozenset()
-    ) -> tuple[Variant, ...]:
-        """At most three ways to run the kernel; the last one always applies.
-
-        fixed: inputs that stay as they are for many launches. What phases copy of them alone is
-        copied once for all (`compiler/passes/hoist.py`).
-        """
+    def schedule(self, kernel: Kernel, around: Around = ALONE) -> tuple[Variant, ...]:
+        """At most three ways to run the kernel; the last one always applies."""
         ...
 
     def fuses(self, kernel: Kernel) -> bool:

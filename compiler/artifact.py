@@ -66,8 +66,9 @@ def object_code(c: Compiled, initial: State | None = None, pool: bool = True) ->
         parts.append(_state_ir(c, initial))
     if pool and has_pool(c):
         parts.append(_pool_ir(c.manifest["target"], c.llvm))
-    stages = c.backend.stages(c.program, c.backend.unit())
-    image: bytes = stages["o"](_joined(parts))
+    unit = c.backend.unit()
+    image: bytes = c.backend.stages(c.program, unit)["o"](_joined(parts))
+    c.timings.merge(unit.spent)
     return image
 
 

@@ -60,7 +60,8 @@ def cpu_target(options: Options) -> CpuTarget:
 @dataclass(frozen=True)
 class CompileStatistics:
     """seconds: in all, of them `llvm_seconds` in LLVM. kernels: launches of one run; distinct
-    ones have code of their own (variants too). peak_bytes: of this process until now."""
+    ones have code of their own (variants too). code_bytes: of the object for this process, 0 where
+    an artifact was made. peak_bytes: of this process until now."""
 
     seconds: float
     llvm_seconds: float
@@ -70,10 +71,10 @@ class CompileStatistics:
     peak_bytes: int
 
     def __str__(self) -> str:
+        code = f"; {self.code_bytes} bytes of code" if self.code_bytes else ""
         return (
             f"{self.seconds:.3f} s, {self.llvm_seconds:.3f} s in LLVM; {self.kernels} kernels, "
-            f"{self.distinct_kernels} distinct; {self.code_bytes} bytes of code; peak memory "
-            f"{self.peak_bytes / 2**20:.0f} MiB"
+            f"{self.distinct_kernels} distinct{code}; peak memory {self.peak_bytes / 2**20:.0f} MiB"
         )
 
 
@@ -138,10 +139,14 @@ class Compiled(Runnable):
 def compile_program(
     f: Function | Program, options: Options | None = None, *,
     passes: Iterable[Pass] | None = None, observers: Iterable[Observer] = (),
-    cache: Cache | None = None,
+    cache: Cache | None = None, assemble: bool = True, timings: Timings | None = None,
 ) -> Compiled:
-    """Compile a function (or a program that some passes have made already)."""
-    options, timings = options or Options(), Timings()
+    """Compile a function (or a program that some passes have made already).
+
+    assemble: make the object code for this process; artifacts make their own. timings: gets the
+    seconds.
+    """
+    options, timings = options or Options(), timings or Timings()
     with timings.part("target"):
         backend = backend_for(options)
         ctx = PassContext(backend, options, limit=options.rewrite_limit)
@@ -153,7 +158,9 @@ def compile_program(
     module = backend.unit()
     stages = backend.stages(program, module)
     text, manifest = _generate(stages, program, backend, module, timings)
-    code = _assemble(stages, text, backend, module, cache, timings)
+    code = b""
+    if assemble:
+        code = _assemble(stages, text, backend, module, cache, timings)
     stored.compiles += 1
     source = f if isinstance(f, Function) else None
     return Compiled(program, backend, code, manifest, text, source, timings)

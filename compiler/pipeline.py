@@ -43,11 +43,12 @@ def run_passes(
     timings: Timings | None = None,
 ) -> Unit:
     """Run passes in order; observers see each pass with the unit before and after it."""
-    watching = tuple(observers)
+    watching, timings = tuple(observers), timings or Timings()
     for p in passes:
-        with (timings or Timings()).part(p.name):
+        with timings.part(p.name):
             after = p.run(unit, ctx)
-        for see in watching:
-            see(p, unit, after)
+        with timings.part("showing"):
+            for see in watching:
+                see(p, unit, after)
         unit = after
     return unit

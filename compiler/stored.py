@@ -26,7 +26,7 @@ import llvmlite.binding as llvm
 import ml_dtypes
 import numpy as np
 
-from flowc.ir.core import Function, Op
+from flowc.ir.core import Function
 from flowc.ir.literal import Literal
 from flowc.ir.printer import text_and_blobs
 from flowc.runtime import (
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("flowc.cache")
 
 SOURCES = ("backends", "compiler", "ir", "runtime")  # what decides the code of a function
+ROOT = Path(__file__).resolve().parent.parent
 _LENGTH = struct.Struct("<Q")
 
 compiles = 0  # how many functions this process has made: tests of recompilation count them
@@ -193,9 +194,8 @@ def _versions() -> str:
                  np.__version__, ml_dtypes.__version__))
 
 
-def sources() -> str:
+def sources(root: Path = ROOT) -> str:
     """A hash of the compiler's files: names, sizes, times of change, as Python's byte code has."""
-    root = Path(__file__).resolve().parent.parent
     rows = sorted(row for name in SOURCES for row in _files(str(root / name)))
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
@@ -217,17 +217,9 @@ def _known_ops(f: Function) -> bool:
     """Whether all ops are flowc's own, whose code `sources` covers."""
     return all(
         type(i.op).__module__.startswith("flowc.ir.ops.")
-        and all(_known_ops(v) for v in _functions(i.op))
+        and all(map(_known_ops, i.op.subfunctions()))
         for i in f.instrs
     )
-
-
-def _functions(op: Op) -> Iterator[Function]:
-    for v in op.attrs().values():
-        if isinstance(v, Function):
-            yield v
-        elif isinstance(v, tuple):
-            yield from (x for x in v if isinstance(x, Function))
 
 
 def _packed(c: Compiled, blobs: Mapping[str, Literal]) -> bytes | None:

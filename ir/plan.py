@@ -26,6 +26,21 @@ class Variant:
     kernel: LoopKernel
 
 
+@dataclass(frozen=True)
+class Around:
+    """What the loop around a launch says of the kernel's inputs.
+
+    fixed: those that are the same in all rounds; what phases copy of them alone is copied once for
+    all (`compiler/passes/hoist.py`). cold: rows of arrays, which no cache holds however small.
+    """
+
+    fixed: frozenset[Buffer] = frozenset()
+    cold: frozenset[Buffer] = frozenset()
+
+
+ALONE = Around()
+
+
 @dataclass(frozen=True, eq=False)
 class Raw:
     """A stage that `fuse` has not yet put into a kernel."""

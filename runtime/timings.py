@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 try:
     import resource
@@ -53,7 +54,8 @@ class Timings:
 
 def peak_bytes() -> int:
     """The most memory that this process has had resident, 0 where that is not known."""
-    if resource is None:
+    usage: Any = resource
+    if usage is None:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+    return int(usage.getrusage(usage.RUSAGE_SELF).ru_maxrss) * unit

@@ -10,8 +10,8 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-from flowc.ir.kernel.form import Buffer, Kernel
-from flowc.ir.plan import Program, Variant
+from flowc.ir.kernel.form import Kernel
+from flowc.ir.plan import ALONE, Around, Program, Variant
 from flowc.runtime.abi import ABI_VERSION
 
 from ..llvm.data import fill, shared
@@ -31,14 +31,12 @@ class CpuBackend:
 
     name = "cpu"
 
-    def schedule(
-        self, kernel: Kernel, fixed: frozenset[Buffer] = frozenset()
-    ) -> tuple[Variant, ...]:
+    def schedule(self, kernel: Kernel, around: Around = ALONE) -> tuple[Variant, ...]:
         """See `backends.base.Backend`."""
         found = attention.match(kernel)
         if found is not None:
             return tuple(attention.schedule(kernel, found, self.target))
-        return schedule(kernel, self.target, fixed)
+        return schedule(kernel, self.target, around)
 
     def fuses(self, kernel: Kernel) -> bool:
         """See `backends.base.Backend`."""

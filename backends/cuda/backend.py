@@ -10,8 +10,8 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-from flowc.ir.kernel.form import Buffer, Kernel
-from flowc.ir.plan import Program, Variant
+from flowc.ir.kernel.form import Kernel
+from flowc.ir.plan import ALONE, Around, Program, Variant
 from flowc.runtime import jit
 from flowc.runtime.abi import ABI_VERSION
 from flowc.runtime.errors import InternalError
@@ -43,9 +43,7 @@ class CudaEmuBackend:
 
     name = "cuda-emu"
 
-    def schedule(
-        self, kernel: Kernel, fixed: frozenset[Buffer] = frozenset()
-    ) -> tuple[Variant, ...]:
+    def schedule(self, kernel: Kernel, around: Around = ALONE) -> tuple[Variant, ...]:
         """See `backends.base.Backend`."""
         return (Variant(None, schedule(kernel)),)
 

@@ -16,8 +16,9 @@ from flowc.runtime.errors import UnimplementedError
 
 from . import narrow
 from .emit import Target
-from .math import EXPANSIONS
+from .math import EXPANSIONS, SCALED
 from .math.integer import mulhi64
+from .scalar import has_scale
 
 _BITWISE = {"select", "bitcast", "load", "var", "const", "check", "hreduce"}
 
@@ -135,6 +136,8 @@ class Legalizer:
             return e
         if e.op in self.keep and first.is_float:
             return e
+        if e.op in SCALED and first.kind == "f" and has_scale(self.target):
+            return SCALED[e.op](*e.args)
         if e.op in EXPANSIONS and e.op != "mulhi":
             expand = EXPANSIONS[e.op].get(first.kind)
             if expand is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from flowc.ir.kernel.form import Alloc, Buffer, For, LoopKernel, Phase, Stmt
+from flowc.ir.kernel.form import Alloc, Buffer, For, LoopKernel, Phase, Stmt, Store
 from flowc.runtime.abi import field_pointer
 from flowc.runtime.errors import InternalError
 
@@ -14,6 +14,7 @@ from .emit import Function, Target, Unit, V
 from .legalize import legalize_body
 from .memory import Place
 from .statements import Lowerer, used_buffers, written_buffers
+from .streams import store_to_stream, to_stream
 
 ARGS = "ptr %args, i64 %chunk, i32 %worker"
 TILED = "flowc-tiled"  # attribute of functions that are unrolled tiles: few passes find more to do
@@ -42,6 +43,7 @@ def lower_phase(
     lowerer.values.called = kept
     lowerer.values.call = partial(call, fn)
     lowerer.block(body)
+    lowerer.fence()
     fn.emit("ret void")
     unit.functions.append(fn.text())
     return unit.text() if whole else unit.functions[-1]
@@ -63,6 +65,7 @@ class CpuLowerer(Lowerer):
         self._cancel: V | None = None
         self.started = False
         self._alias = self._alias_classes(body)
+        self._streams = to_stream(kernel, phase, self.fn.unit.target)
         used = set(used_buffers(body))
         for n, b in enumerate(kernel.params):
             if b in used:
@@ -148,6 +151,18 @@ class CpuLowerer(Lowerer):
         offset = self.values.dim(self._scratch[b])
         text = f"getelementptr i8, {self._scratch_base}, {offset}"
         return Place(self.fn.op("ptr", 0, text, entry=True), b.strides())
+
+    # ---- stores past the caches
+
+    def streamed(self, s: For) -> Store | None:
+        return store_to_stream(s, self._streams) if self._streams else None
+
+    def fence(self) -> None:
+        """Makes streamed stores visible before the chunk counts as done."""
+        if self.memory.streamed:
+            name = "@llvm.x86.sse.sfence"
+            self.fn.unit.declare(name, f"declare void {name}() nounwind")
+            self.fn.emit(f"call void {name}()")
 
     # ---- errors and cancelling
 

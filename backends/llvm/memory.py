@@ -58,6 +58,8 @@ class Memory:
 
     values: Values
     places: dict[Buffer, Place] = field(default_factory=dict)
+    stream: Buffer | None = None  # whole vectors stored to it go past the caches, and are aligned
+    streamed: bool = False  # whether any did
     _zero: dict[int, V] = field(default_factory=dict)
     _offsets: dict[Any, tuple[dict[Expr, Dim], Dim]] = field(default_factory=dict)
 
@@ -193,7 +195,12 @@ class Memory:
 
     def _put(self, b: Buffer, at: Address, value: V) -> None:
         """An unmasked store of a vector, or of one element."""
-        self.fn.emit(f"store {value}, {at.base}, align {b.dtype.size}{self.place(b).meta}")
+        align, meta = b.dtype.size, self.place(b).meta
+        if b is self.stream and value.n:
+            align = vector_bytes(value.n, align)
+            meta += f", !nontemporal {self.fn.unit.metadata('!{i32 1}')}"
+            self.streamed = True
+        self.fn.emit(f"store {value}, {at.base}, align {align}{meta}")
         if at.cell is not None:  # the statement's `touch` follows
             version = self.values.version(b)
             self.values.cells.keep(b, version, version + 1, at.cell, value)
@@ -414,6 +421,11 @@ def _only_lane(mask: V) -> int | None:
 
 def _aligned(pointer: V, b: Buffer) -> str:
     return f"{pointer.type} align {b.dtype.size} {pointer.s}"
+
+
+def vector_bytes(lanes: int, size: int) -> int:
+    """What a streaming store of a vector is aligned to: its bytes, or a cache line."""
+    return min(64, lanes * size)
 
 
 def zero_of(ty: str, n: int) -> V:

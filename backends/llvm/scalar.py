@@ -15,7 +15,7 @@ from flowc.ir.dtypes import DType
 from flowc.ir.kernel.expr import COMPARE, Expr, const_value
 from flowc.runtime.errors import InternalError, UnimplementedError
 
-from .emit import Function, V, is_signed, llvm_type
+from .emit import Function, Target, V, is_signed, llvm_type
 
 
 def float_text(x: float) -> str:
@@ -39,6 +39,11 @@ def constant(e: Expr) -> V:
 def integer(ty: str, x: int, n: int = 0) -> V:
     """An integer literal, splat to n lanes."""
     return V(ty, n, f"splat ({ty} {x})" if n else str(x))
+
+
+def has_scale(target: Target) -> bool:
+    """Whether the target has p · 2ⁿ as an instruction: AVX-512."""
+    return target.triple.startswith("x86_64") and target.vector_bits == 512
 
 
 class Scalars:
@@ -101,6 +106,8 @@ class Scalars:
             raise InternalError(f"{e.op} on {e.dtype} was not legalized")
         if e.op in _FLOAT_WORDS:
             return self.inst(_FLOAT_WORDS[e.op], *args)
+        if e.op == "scale":
+            return self._scale(*args)
         if e.op == "fma" and not self.fn.unit.target.has_fma:
             return self.inst("fadd", self.inst("fmul", args[0], args[1]), args[2])
         if e.op not in _FLOAT_INTRINSICS:
@@ -118,6 +125,40 @@ class Scalars:
         keeps = math.copysign(1.0, known) == (1.0 if op == "max" else -1.0)
         word = ("ogt" if op == "max" else "olt") if not keeps else ("oge" if op == "max" else "ole")
         return self.select(self.fn.op("i1", x.n, f"fcmp {word} {c}, {x.s}"), c, x)
+
+    def _scale(self, p: V, n: V) -> V:
+        """p · 2ⁿ by AVX-512's instruction, a whole register at a time."""
+        ty, full = p.ty, 16 if p.ty == "float" else 8
+        if not p.n:
+            p, n = self.fn.splat(p, full), self.fn.splat(n, full)
+            return self.fn.op(ty, 0, f"extractelement {self._scale(p, n)}, i32 0")
+        if p.n == full:
+            name = f"@llvm.x86.avx512.mask.scalef.p{'s' if full == 16 else 'd'}.512"
+            v, mask = p.type, f"i{full}"
+            self.fn.unit.declare(
+                name, f"declare {v} {name}({v}, {v}, {v}, {mask}, i32) nounwind memory(none)"
+            )
+            return self.fn.op(ty, full, f"call {v} {name}({p}, {n}, {p}, {mask} -1, i32 4)")
+        wide = max(full, 1 << (p.n - 1).bit_length())  # whole registers, and a power of two
+        parts = [self._scale(self._lanes(p, at, full), self._lanes(n, at, full))
+                 for at in range(0, wide, full)]
+        while len(parts) > 1:
+            parts = [self._joined(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return self._lanes(parts[0], 0, p.n)
+
+    def _lanes(self, v: V, start: int, count: int) -> V:
+        """Lanes start … start + count, undefined beyond the vector's own."""
+        if start == 0 and count == v.n:
+            return v
+        picks = ", ".join(f"i32 {i if i < v.n else 'poison'}" for i in range(start, start + count))
+        order = f"<{count} x i32> <{picks}>"
+        return self.fn.op(v.ty, count, f"shufflevector {v}, {v.type} poison, {order}")
+
+    def _joined(self, a: V, b: V) -> V:
+        order = ", ".join(f"i32 {i}" for i in range(a.n + b.n))
+        return self.fn.op(
+            a.ty, a.n + b.n, f"shufflevector {a}, {b}, <{a.n + b.n} x i32> <{order}>"
+        )
 
     def _call(self, name: str, args: list[V], *more: str) -> V:
         return self.fn.intrinsic(name, args[0].ty, args[0].n, [*args, *more])

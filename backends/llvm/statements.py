@@ -22,7 +22,7 @@ from flowc.ir.kernel.form import (
 from flowc.runtime.errors import InternalError
 
 from .emit import Function, V, memory_type
-from .memory import Memory, Place
+from .memory import Memory, Place, vector_bytes
 from .scalar import integer
 from .values import Lanes, Values, iota
 
@@ -60,6 +60,10 @@ class Lowerer:
     def report(self, code: int, op: str, loc: str, d0: V, d1: V) -> None:
         """Emits the report of an error; in a cold block."""
         raise NotImplementedError
+
+    def streamed(self, s: For) -> Store | None:
+        """The store of a vector loop that goes past the caches, if one should."""
+        return None
 
     def cancelled(self) -> V | None:
         """Whether the run was cancelled (i1), asked at the back-edges of `While`; None: never."""
@@ -183,6 +187,10 @@ class Lowerer:
         if not (isinstance(extent, int) and extent % w == 0) and self._is_large(s):
             self._masked_vectors(s, extent)
             return
+        store = self.streamed(s)
+        if store is not None:
+            self._streaming(s, store, extent)
+            return
         if isinstance(extent, int):
             self._vector_constant(s, extent)
             return
@@ -242,6 +250,37 @@ class Lowerer:
 
     def _full_vectors(self, s: For, end: V | int) -> None:
         self.loop(s, end, s.width, lambda i: self._lanes(s, i, None))
+
+    def _streaming(self, s: For, store: Store, extent: V | int) -> None:
+        """Masked lanes up to an address that is aligned to a vector, whole vectors, the rest."""
+        fn, w = self.fn, s.width
+        end = integer("i64", extent) if isinstance(extent, int) else extent
+        head = fn.intrinsic("smin", "i64", 0, [self._misaligned(s, store), end])
+        self._guarded(fn.op("i1", 0, f"icmp sgt {head}, 0"),
+                      lambda: self._lanes(s, 0, self._tail_mask(w, head)))
+        left = fn.op("i64", 0, f"sub {end}, {head.s}")
+        full = fn.op("i64", 0, f"and {left}, {-w}")
+        self.memory.stream = store.buffer
+        self.loop(s, full, w, lambda i: self._lanes(
+            s, fn.op("i64", 0, f"add nuw nsw {i}, {head.s}"), None))
+        self.memory.stream = None
+        rest = fn.op("i64", 0, f"sub {left}, {full.s}")
+        last = fn.op("i64", 0, f"add {head}, {full.s}")
+        self._guarded(fn.op("i1", 0, f"icmp sgt {rest}, 0"),
+                      lambda: self._lanes(s, last, self._tail_mask(w, rest)))
+
+    def _misaligned(self, s: For, store: Store) -> V:
+        """Elements from what the first lane stores to, to the next address that is aligned."""
+        before = self.values.enter_lanes(Lanes(s.var, s.width, 0))
+        self.values.push()
+        at = self.memory.address(store.buffer, store.indices).base
+        self.values.pop()
+        self.values.enter_lanes(before)
+        size = store.buffer.dtype.size
+        address = self.fn.op("i64", 0, f"ptrtoint {at} to i64")
+        below = self.fn.op("i64", 0, f"sub i64 0, {address.s}")
+        part = self.fn.op("i64", 0, f"and {below}, {vector_bytes(s.width, size) - 1}")
+        return self.fn.op("i64", 0, f"lshr {part}, {size.bit_length() - 1}")
 
     def _lanes(self, s: For, base: V | int, mask: V | None) -> None:
         """The body of a vector loop for the lanes base … base + width − 1."""

@@ -7,6 +7,7 @@ import os
 import sys
 
 from flowc.ir.core import Function
+from flowc.runtime.timings import Timings
 
 from .. import artifact, driver
 from ..freezing import freeze
@@ -19,21 +20,29 @@ from .watch import Watch
 
 def run(a: argparse.Namespace) -> None:
     """Write what the output's name asks for, and a header."""
-    options = inputs.options(a)
-    if os.path.splitext(a.output)[1] not in artifact.KINDS:
-        raise UserError(f"-o {a.output}: what to write is told by {' '.join(artifact.KINDS)}")
-    loaded = inputs.program(a)
-    f = functionalize(loaded.function)
-    f = f.replace(name=c_name(f, a.output, a.name))
-    if a.freeze:
-        f = freeze(f, loaded.initial)
+    timings = Timings()
+    with timings.part("reading"):
+        options = inputs.options(a)
+        if os.path.splitext(a.output)[1] not in artifact.KINDS:
+            raise UserError(f"-o {a.output}: what to write is told by {' '.join(artifact.KINDS)}")
+        loaded = inputs.program(a)
+        f = functionalize(loaded.function)
+        f = f.replace(name=c_name(f, a.output, a.name))
+        if a.freeze:
+            f = freeze(f, loaded.initial)
     with compiling(options, f):
-        compiled = driver.compile_program(f, options, observers=(Watch(options),))
-        if options.time_passes:
-            print(compiled.timings.table(), file=sys.stderr)
+        compiled = driver.compile_program(
+            f, options, observers=(Watch(options),), assemble=False, timings=timings
+        )
         initial = loaded.initial if loaded.initial or not compiled.manifest["state"] else {}
-        for path in artifact.write(compiled, a.output, initial):
+        with timings.part("writing"):
+            paths = artifact.write(compiled, a.output, initial)
+        for path in paths:
             print(f"{path}: {os.path.getsize(path)} bytes")
+        if options.time_passes:
+            print(timings.table(), file=sys.stderr)
+        if options.time_passes or a.verbose:
+            print(compiled.statistics(), file=sys.stderr)
 
 
 def c_name(f: Function, output: str, given: str | None) -> str:

@@ -34,13 +34,15 @@ def run(a: argparse.Namespace) -> None:
     if a.list_passes:
         list_passes()
         return
-    item, done = source(a)
-    options = inputs.options(a)
-    passes = chosen(a, done)
+    timings = Timings()
+    with timings.part("reading"):
+        item, done = source(a)
+        options = inputs.options(a)
+        passes = chosen(a, done)
     functions = (item,) if isinstance(item, Function) else ()
     with compiling(options, *functions):
-        ctx = Context(driver.backend_for(options), options, limit=options.rewrite_limit)
-        timings = Timings()
+        with timings.part("target"):
+            ctx = Context(driver.backend_for(options), options, limit=options.rewrite_limit)
         unit = Unit({item.name: item})
         watch = Watch(options)
         unit = run_passes(unit, ctx, passes, (watch,), timings)

@@ -80,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--freeze", action=argparse.BooleanOptionalAction, default=True,
                    help="variables that are only read become constants (default)")
     p.add_argument("--name", help="the C name of the function (default: that of the program)")
+    p.add_argument("-v", "--verbose", action="store_true",
+                   help="say what compiling took: seconds, those of LLVM, kernels, memory")
     add_options(p)
     p = command("run", run_command.run, "run a program once and print its results", _INPUT)
     add_program(p)

@@ -259,8 +259,11 @@ def walk(*roots: Expr) -> list[Expr]:
             out.append(e)
         elif e not in seen:
             seen.add(e)
-            stack.append((e, True))
-            stack.extend((a, False) for a in reversed(e.args) if a not in seen)
+            if e.args:
+                stack.append((e, True))
+                stack.extend([(a, False) for a in reversed(e.args) if a not in seen])
+            else:
+                out.append(e)
     return out
 
 

@@ -48,6 +48,11 @@ def weight(e: Expr) -> int:
     return _WEIGHT.get(e.op, 12 if e.op in _HEAVY else 1)
 
 
+def is_heavy(e: Expr) -> bool:
+    """Whether a node is a transcendental: a dozen cycles and more."""
+    return e.op in _HEAVY
+
+
 def cost(value: Expr) -> int:
     """Rough cycles an element of computing the expression once."""
     return sum(weight(e) for e in walk(value))
@@ -147,10 +152,16 @@ def _classify(s: AnyStage) -> Kind:
     r = reduction(s)
     if r is None:
         return "map"
-    return "contract" if is_contract(s) else folds(s, r)
+    return "contract" if is_contract(s) else _folds(s, r)
 
 
-def folds(s: Stage, r: Reduction) -> Kind:
+def folded(s: AnyStage) -> Kind:
+    """The kind of a stage, that of a contract as if it were any other reduction."""
+    kind, r = classify(s), reduction(s)
+    return _folds(s, r) if kind == "contract" and r is not None else kind  # type: ignore[arg-type]
+
+
+def _folds(s: Stage, r: Reduction) -> Kind:
     """Whether a stage that reduces walks along rows or along columns.
 
     Columns: some load steps through memory along an axis of the result, and none that steps along

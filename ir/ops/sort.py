@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..core import Op, Value
+from ..dims import Dim
 from ..dtypes import dtype, i32, i64
 from ..kernel import expr as ex
 from ..kernel.expr import Expr
 from ..kernel.form import Alloc, Buffer, For, If, Let, Stmt, Store, While
 from ..types import TensorType
+from . import radix
 from .base import axis_in, drop, need, primitive, same_shape
 from .numeric import Array, wide
 
@@ -83,12 +85,27 @@ class Sort(Op):
     def lower(self, k: Any, *xs: Any) -> Any:
         outs = [k.buffer(t) for t in self.infer(*(x.type for x in xs))]
         rows = drop(xs[0].shape, (self.axis,))
-        sort = _select if self.limit else _merge_sort
+        n = xs[0].shape[self.axis]
+        passes = sum(radix.digits(x.dtype) for x in xs[: self.num_keys])
+        sort = _select if self.limit else _merge_sort if _short(n, passes) else _radix_sort
         k.proc(outs, rows, lambda *row: sort(self, xs, outs, row))
         return tuple(outs)
 
     def flops(self, operands: Any, results: Any) -> Any:
         return operands[0].count * 20
+
+
+def _short(n: Dim, passes: int) -> bool:
+    """Whether a row is certainly so short that counting digits costs more than it saves."""
+    return isinstance(n, int) and n < 32 * passes
+
+
+def _radix_sort(op: Sort, xs: Any, outs: list[Buffer], row: tuple[Expr, ...]) -> list[Stmt]:
+    axis = op.axis
+    return radix.sort_row(
+        xs, outs, op.num_keys, op.descending, xs[0].shape[axis],
+        lambda j: (*row[:axis], j, *row[axis:]),
+    )
 
 
 def _first(x: Array, axis: int, limit: int) -> Array:

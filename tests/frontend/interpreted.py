@@ -19,7 +19,9 @@ class Interpreted:
     def __init__(self, function: Function, options: Any) -> None:
         self.function = function
 
-    def bind(self, state: list[Any], pool: Any = None, gate: Any = None) -> Callable[..., list[Any]]:
+    def bind(
+        self, state: list[Any], pool: Any = None, gate: Any = None
+    ) -> Callable[..., list[Any]]:
         f = self.function
         inputs = sum(i.kind == "input" for i in f.infos)
         updates = [(i.updated_by, a) for i, a in zip(f.infos[inputs:], state, strict=True)]

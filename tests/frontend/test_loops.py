@@ -1,4 +1,4 @@
-"""Loops as they are compiled: rounds that are counted, values in place, what is done before them."""
+"""Loops as they are compiled: counted rounds, values in place, what is done before them."""
 
 from __future__ import annotations
 
@@ -123,7 +123,8 @@ def test_rows_at_the_counter_are_elements(make: Any, trips: int) -> None:
     got, p = rows(make, trips, trips)
     np.testing.assert_allclose(got, row_sum(trips, trips), rtol=1e-5)
     (loop,) = [s for s in p.steps if isinstance(s, Loop)]
-    assert loop.pred is None and loop.count == trips and len(loop.xs) == 1
+    assert loop.pred is None
+    assert (loop.count, len(loop.xs)) == (trips, 1)
     assert len(body_of(p)) == 1, "only the sum is left in a round"
 
 
@@ -364,7 +365,8 @@ def test_lstm_keeps_nothing_that_it_need_not() -> None:
         slopes = tf.gradients(tf.reduce_sum(lstm(*feeds)), feeds[1:])
         _, p = compiled(slopes, dict(zip(feeds, given, strict=True)))
     forward, reverse = [s for s in p.steps if isinstance(s, Loop)]
-    assert forward.pred is None and reverse.reverse
+    assert forward.pred is None
+    assert reverse.reverse
     pushes = [s for s in forward.body if isinstance(s, Push)]
     assert len(pushes) <= 2, "the old states, no more"
     assert not [s for s in body_of(p) if isinstance(s, Copy)]

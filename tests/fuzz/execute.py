@@ -62,7 +62,10 @@ class Coverage(Counter[str]):
         stages = sum(isinstance(s, plan.Raw) for s in plan.walk_steps(raw.steps))
         kept = sum(len(s.kernel.stages) for s in plan.launches(p.steps))
         self["inlined producer"] += max(0, stages - kept)
-        self["loop"] += sum(isinstance(s, plan.Loop) for s in plan.walk_steps(p.steps))
+        loops = [s for s in plan.walk_steps(p.steps) if isinstance(s, plan.Loop)]
+        self["loop"] += len(loops)
+        for loop in loops:
+            self._loop(loop, p)
         self["branch"] += sum(isinstance(s, plan.Cond) for s in plan.walk_steps(p.steps))
         for launch in plan.launches(p.steps):
             kinds = [classify(s) for s in launch.kernel.stages if isinstance(s, Stage)]
@@ -77,6 +80,13 @@ class Coverage(Counter[str]):
                 self["schedule side by side"] += bool(beside)
                 for each in rest.split(", ") if beside else [count]:
                     self[f"schedule {note(each)}"] += 1
+
+
+    def _loop(self, s: plan.Loop, p: plan.Program) -> None:
+        made = {p.root(b) for x in s.body if isinstance(x, plan.Launch) for b in x.kernel.outputs}
+        self["row of a stack in place"] += sum(e in made for e, _ in s.xs)
+        self["carried in place"] += sum(b.name.startswith("loop") for b in made)
+        self["carried copied"] += sum(isinstance(x, plan.Copy) for x in s.body)
 
 
 def note(text: str) -> str:

@@ -200,6 +200,40 @@ def several(g: Growing, t: DType) -> Any:
 
 
 @motif
+def recurrent(g: Growing, t: DType) -> Any:
+    """A recurrent net: a product with a weight that is packed ahead of the loop, carried values
+    that change places, rows of arrays read and written; as a scan, or counted with a gather."""
+    rows, n = g.choose([g.dims[0], 1, 4, 13]), g.choose([16, 33, 65])
+    trip = g.choose([0, 1, 2, 3])
+    h, w, xs = g.pick(t, (rows, n)), g.pick(t, (n, n)), g.pick(t, (trip, rows, n))
+    swaps, keeps = g.chance(0.5), g.chance(0.6)
+
+    def step(b: Any, now: Value, before: Value, e: Value, w: Value) -> list[Value]:
+        new = b.tanh(b.add(scaled(b, dot(b, now, w), 1 / 32), e))
+        old = now if swaps else b.add(scaled(b, before, 0.5), new)
+        return [new, old, *([b.mul(new, old)] if keeps else [])]
+
+    def scan(b: Any) -> Any:
+        inner = b.child("body")
+        now, before, e, fixed = (inner.param(v.ty) for v in (h, h, h, w))
+        body = inner.finish(step(inner, now, before, e, fixed))
+        return b.scan(h, h, xs, w, body=body, carried=2, xs=1, trip=trip, reverse=g.chance(0.4))
+
+    def counted(b: Any) -> Any:
+        start = b.const(0, BY_NAME["i32"])
+        types = [v.ty for v in (start, h, h, xs, w)]
+        test, inner = b.child("test"), b.child("body")
+        i, *_ = (test.param(ty) for ty in types)
+        ends = test.finish([test.compare(i, test.const(trip, i), op="lt")])
+        i, now, before, x, fixed = (inner.param(ty) for ty in types)
+        e = inner.gather(x, inner.reshape(i, shape=(1,)), batch=0, bounds="check")
+        after = step(inner, now, before, e, fixed)[:2]
+        body = inner.finish([inner.add(i, inner.const(1, i)), *after])
+        return b.__getattr__("while")(start, h, h, xs, w, cond=ends, body=body, carried=3)
+    return g.do(g.choose([scan, counted]))
+
+
+@motif
 def cheap_producer(g: Growing, t: DType) -> Any:
     """A formula that consumers repeat rather than load."""
     x = image(g, t)

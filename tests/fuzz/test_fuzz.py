@@ -31,6 +31,8 @@ GROUPS = {  # of each kind of group and schedule
     "schedule attention": 10,
     "group of maps": 20, "epilogue of contract": 20, "epilogue of columns": 20,
     "inlined producer": 20, "view": 20, "state in place": 20, "state copied": 20, "loop": 20,
+    "schedule packs ahead of a loop": 10, "row of a stack in place": 10, "carried in place": 10,
+    "carried copied": 5,
     "branch": 20, "variants": 20, "schedule side by side": 20,
 }
 

@@ -9,7 +9,11 @@ FOLDING = ("tests/passes/test_constants_and_dead_code.py",)
 STATE = ("tests/passes/test_functionalize.py",)
 FOUND = ("tests/fuzz/test_fuzz.py", "-k", "once_failed")
 MOTIFS = ("tests/fuzz/test_motifs.py",)
+REDUCTIONS = ("tests/backends/cpu/test_reductions.py",)
+STREAMS = ("tests/backends/llvm/test_streams.py",)
+LOOPS = ("tests/frontend/test_loops.py",)
 CONTRACTS = ("tests/backends/cpu/test_contract.py",)
+ATTENTION = ("tests/passes/test_attention.py", "tests/backends/cpu/test_attention.py")
 
 
 def records(words: str) -> tuple[str, ...]:
@@ -75,16 +79,35 @@ MUTANTS = (
            (*FOUND[:1], "-k", "once_failed and row")),
     Mutant(f"{P}/fuse.py", "or isinstance(s, Proc)  # it writes all of its results, read or not",
            "", "an unread result of a sort has no memory", FOUND),
+    Mutant("ir/ops/radix.py", "for k in reversed(range(keys)):", "for k in range(keys):",
+           "the first key of a sort counts least", records("sort")),
     # ---- the plan
-    Mutant(f"{P}/plan.py", "or ex.load_parts(e)[1] != s.axes):", "):",
+    Mutant(f"{P}/order.py", "or not _here(e, s)):", "):",
            "a variable is overwritten before other elements of it are read", FOUND),
-    Mutant(f"{P}/plan.py", "        if reached & others:\n            return False\n",
+    Mutant(f"{P}/order.py", "        if reached & others:\n            return False\n",
            "        if reached & others:\n            return True\n",
            "a variable is overwritten before others read it", FOUND),
     Mutant(f"{P}/arena.py", "(last[:i] >= first[i])", "(last[:i] > first[i])",
            "a kernel writes over what it reads", FOUND),
     Mutant(f"{P}/arena.py", "if inside[0] != inside[1]:", "if False:",
            "what a loop reads is overwritten in its first round", FOUND),
+    Mutant(f"{P}/order.py", "if r != writer and (until", "if r < 0 and (until",
+           "a carried value is overwritten before the round has read it", LOOPS),
+    Mutant(f"{P}/fuse/inline.py", "out in self.copied and self._root(src) in self.changed",
+           "False", "carried values that change places become one", LOOPS),
+    Mutant(f"{P}/carry.py", "and not pointwise(maker.kernel, b, src)", "and False",
+           "a kernel writes over other elements of the carried value that it reads", LOOPS),
+    Mutant(f"{P}/hoist.py", "if self.root(g) not in self.changing}", "if True}",
+           "a weight that changes from round to round is packed once", LOOPS),
+    Mutant(f"{P}/hoist.py", 'not any(e.op == "check" for e in used) and', "",
+           "a loop of no rounds reports an error", LOOPS),
+    Mutant("ir/ops/elements.py", "and _holds(v, i.operands[0]):", ":",
+           "a counter that wraps is taken for the row", LOOPS),
+    Mutant("ir/ops/loop_keep.py", "if v in carried or (", "if v in elements or (",
+           "the reverse round has no carried values to begin with", LOOPS),
+    Mutant("ir/ops/loop_sums.py", "return b.dot(_merged(b, x), _merged(b, y), contract",
+           "return b.dot(_merged(b, y), _merged(b, x), contract",
+           "a weight's gradient is transposed", LOOPS),
     # ---- schedules
     Mutant(f"{C}/schedule/tiles.py", "{e: t[dv, du] for", "{e: t[du, dv] for",
            "a tile is read the other way round", FOUND),
@@ -108,6 +131,19 @@ MUTANTS = (
            "left = ex.imin(ex.index(rows), ex.index(outer.attr.extent) - piece * rows)",
            "left = ex.index(rows)", "the last piece of a column reads past the end",
            motifs("columns")),
+    Mutant(f"{C}/schedule/columns.py", "add([whole * many + rest])", "add([whole + rest])",
+           "a sweep's last rows are others", REDUCTIONS),
+    Mutant(f"{C}/schedule/accumulate.py", "infinity = (1 << mantissa) - 1", "infinity = 0",
+           "a negative NaN loses against every number", REDUCTIONS),
+    # ---- attention
+    Mutant(f"{P}/fuse/attention.py", "return all(b not in self.outside and self", "return all(self",
+           "fetched scores have no memory", ATTENTION[:1]),
+    Mutant(f"{C}/attention/match.py", "if pred is not None or c.k != idx[-1:] or any(",
+           "if pred is not None or any(", "weights are read in another order than they are made",
+           ATTENTION[:1]),
+    Mutant(f"{C}/attention/nest.py", "a.scores.value, {a.row: self._row(first, i)}",
+           "a.scores.value, {a.row: self._row(ex.index(0), i)}",
+           "each block of rows has the mask of the first", ATTENTION[1:]),
     # ---- contracts
     Mutant(f"{C}/contract/micro.py", "body = fn(ex.imin(row, p.clamp - 1), i)", "body = fn(row, i)",
            "a partial tile reads rows that do not exist", CONTRACTS),
@@ -129,6 +165,10 @@ MUTANTS = (
     Mutant(f"{L}/memory.py", "        if p is None:\n            return lanes.mask\n",
            "        if p is None or lanes.mask is not None:\n            return lanes.mask\n",
            "loads in a tail forget their own condition", records("pad")),
+    Mutant(f"{L}/statements.py", "left = fn.op(\"i64\", 0, f\"sub {end}, {head.s}\")",
+           "left = end", "a streamed result is stored past its end", STREAMS),
+    Mutant(f"{L}/lower.py", "if self.memory.streamed:", "if False:",
+           "a chunk counts as done before its stores are seen", STREAMS),
     Mutant(f"{L}/memory.py", "return active[0] if len(active) == 1 else None", "return None",
            "LLVM stores too many bytes for one truncated lane", FOUND),
     Mutant(f"{L}/scalar.py", '("s" if is_signed(dt) else "u") + op\n', '"s" + op\n',

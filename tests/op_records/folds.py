@@ -180,7 +180,7 @@ def sort(
     label: str, axis: int, shapes: tuple[tuple[Any, ...], ...], descending: bool = False,
     keys: int = 1, dtypes: tuple[str, ...] = ("f32", "f64", "i32"),
     kinds: tuple[str | None, ...] = (), samples: Sampler = anything, wrt: Any = None,
-    limit: int = 0,
+    limit: int = 0, kernel: bool = True,
 ) -> Record:
     count = len(kinds) or 1
 
@@ -198,7 +198,7 @@ def sort(
 
     build = _op("sort", axis=axis, descending=descending, num_keys=keys, limit=limit)
     return Record("sort", build, reference, tuple((s,) * count for s in shapes), label, dtypes,
-                  kinds, samples=samples, wrt=wrt)
+                  kinds, samples=samples, wrt=wrt, kernel=kernel)
 
 
 FEW = uniform(0, 3)
@@ -216,6 +216,16 @@ SORT = [
          samples=distinct),
     sort("two-keys", 0, ((40,),), keys=2, kinds=("i32", "u8", None), samples=FEW,
          dtypes=("f32", "bool")),
+    sort("digits", 0, (("B",),), dtypes=("f32", "f64", "i32", "i8", "u16", "u64", "f16", "bool"),
+         wrt=()),
+    sort("digits-stable", 0, (("B", 2),), True, keys=2, kinds=("i8", None, "f32"), samples=FEW,
+         dtypes=("i32",), wrt=()),
+    sort("long", 0, ((300,),), dtypes=("f32", "f64", "i32", "f16", "bool"), wrt=(), kernel=False),
+    sort("long-down", 1, ((2, 300),), True, samples=specials, wrt=(), kernel=False,
+         dtypes=("f32", "f64", "bf16")),
+    sort("long-down-int", 1, ((2, 300),), True, wrt=(), dtypes=("i16", "u8", "i64"), kernel=False),
+    sort("long-stable", 0, ((600, 2),), True, keys=2, kinds=("i8", None, "f32"),
+         samples=FEW, dtypes=("f32", "i32"), wrt=(), kernel=False),
     sort("first", 1, ((3, 17), ("B", 33), (2, 3), (2, 0)), True, kinds=(None, "i32"), limit=5,
          samples=distinct, dtypes=("f32", "f64", "i32", "u8")),
     sort("first-column", 0, ((9, 2), (1, 3), ("B", 4)), limit=1, samples=distinct),

@@ -19,7 +19,7 @@ from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import Alloc, Buffer, For, Kernel, LoopKernel, Phase, Stage, Store
 from flowc.ir.plan import Variant
 
-from ..contract.access import size
+from ..contract.access import is_bare, size, stride
 from ..contract.cost import Tile, machine, work
 from ..contract.micro import Block, Micro, Place
 from ..contract.nest import chunks, cut, nest
@@ -30,6 +30,7 @@ from . import redirect
 from .cost import choose
 from .match import Attention
 
+IN_PLACE = 128  # queries and keys up to which a copy of queries and values saves nothing
 HEADS = 8  # points of the outer axes from which each is a chunk of its own
 PAD = 16  # elements between rows of scores: rows must not meet in the sets of the first cache
 
@@ -55,6 +56,9 @@ class _Nest:
         self.ragged = not whole
         self.flops = depth + lanes
         self.values, self.key_panels = a.out.b, a.scores.b
+        few = all(isinstance(n, int) and n <= IN_PLACE for n in (self.queries, self.keys))
+        self.copy_queries = not few or not _is_row(a.scores.a, a.scores.k[-1:], acc)
+        self.copy_values = not few or not _is_row(a.out.b, (a.lane,), acc)
 
     # ---- chunks
 
@@ -92,10 +96,13 @@ class _Nest:
         """Keys and values in panels: each in a phase of its own, or for one point in its chunk."""
         a, t = self.a, self.tiling
         outer = a.outer if apart else ()
-        keys = panels(a.scores.b, "keys", a.key, outer, a.scores.k, t.scores)
-        values = panels(a.out.b, "values", a.lane, outer, a.out.k, t.out)
-        packs = [keys, values] if apart else [_local(keys), _local(values)]
-        self.key_panels, self.values = (p.factor for p in packs)
+        packs = [panels(a.scores.b, "keys", a.key, outer, a.scores.k, t.scores)]
+        if self.copy_values:
+            packs.append(panels(a.out.b, "values", a.lane, outer, a.out.k, t.out))
+        packs = packs if apart else [_local(p) for p in packs]
+        self.key_panels = packs[0].factor
+        if self.copy_values:
+            self.values = packs[1].factor
         return packs
 
     # ---- a block of query rows
@@ -112,13 +119,20 @@ class _Nest:
         scores = Buffer("scores", a.scores.stage.out.dtype, (rows, self.keys), "local", PAD)
         weights = Buffer("weights", acc, (rows, self.keys), "local", PAD)
         scalars = {b: Buffer(b.name, b.dtype, (rows,), "local") for b in a.scalars}
+        i = ex.var("i", rows)
+        factor = ex.substitute(a.scores.a, {a.row: self._row(first, i)})
+        fill: Block = ()
+        if self.copy_queries:
+            fill = self._copy_queries(queries, i, factor, tiles)
+            factor = queries.at((i, *a.scores.k))
         body = (
-            *self._copy_queries(queries, first, tiles),
-            *self._scores(queries, scores, first, tiles),
+            *fill,
+            *self._scores(factor, i, scores, first, tiles),
             *self._rows(scores, weights, scalars, first, tiles),
             *self._out(weights, scalars, first, tiles),
         )
-        for b in (queries, scores, weights, *scalars.values()):
+        queried = (queries,) if self.copy_queries else ()
+        for b in (*queried, scores, weights, *scalars.values()):
             body = (Alloc(b, body),)
         return body
 
@@ -127,23 +141,20 @@ class _Nest:
         q = first + i
         return ex.imin(q, ex.index(self.queries) - 1) if self.ragged else q
 
-    def _copy_queries(self, to: Buffer, first: Expr, tiles: Expr) -> Block:
+    def _copy_queries(self, to: Buffer, i: Expr, factor: Expr, tiles: Expr) -> Block:
         a = self.a
-        i = ex.var("i", self.tiling.rows)
-        value = ex.cast(ex.substitute(a.scores.a, {a.row: self._row(first, i)}), to.dtype)
-        body: Block = (Store(to, (i, *a.scores.k), value),)
+        body: Block = (Store(to, (i, *a.scores.k), ex.cast(factor, to.dtype)),)
         *outer, last = (*a.scores.k,) or (ex.var("one", 1),)
         body = (For(last, ex.index(last.attr.extent), "vector", body, self.w),)
         for v in reversed(outer):
             body = (For(v, ex.index(v.attr.extent), "serial", body),)
         return (For(i, tiles * self.mr, "serial", body),)
 
-    def _scores(self, queries: Buffer, to: Buffer, first: Expr, tiles: Expr) -> Block:
+    def _scores(self, factor: Expr, i: Expr, to: Buffer, first: Expr, tiles: Expr) -> Block:
         a = self.a
-        i = ex.var("i", self.tiling.rows)
         value = ex.substitute(a.scores.value, {a.row: self._row(first, i)})
         c = replace(
-            a.scores, kernel=Kernel("scores", (), (to,), ()), a=queries.at((i, *a.scores.k)),
+            a.scores, kernel=Kernel("scores", (), (to,), ()), a=factor,
             b=self.key_panels, stage=Stage(to, (i, a.key), value), at=(i, a.key), value=value,
             batch=(), m=(i,), n=(a.key,), epilogue=(),
         )
@@ -163,7 +174,7 @@ class _Nest:
             at=tuple(ex.substitute(e, row) for e in a.out.at), value=ex.substitute(value, row),
             exists=first + i < ex.index(self.queries) if self.ragged else None,
         )
-        m = Micro(c, i, a.lane, a.out.k)
+        m = Micro(c, i, a.lane, a.out.k, lane_masks=not self.copy_values)
         return self._tiles(m, self.tiling.out, a.lane.attr.extent, tiles)
 
     def _tiles(self, m: Micro, t: Tile, lanes: Dim, tiles: Expr) -> Block:
@@ -225,6 +236,11 @@ class _Nest:
             stages.append(Stage(stand_in(s.out, wide), (i, *s.axes[rank:]), ex.cast(value, wide)))
         outputs = tuple(known[b] for b in (a.weights, *a.scalars))
         return Kernel("rows", (scores,), outputs, tuple(stages)), known
+
+
+def _is_row(e: Expr, axis: tuple[Expr, ...], dt: DType) -> bool:
+    """Whether the factor is an array as it is, contiguous along the axis."""
+    return is_bare(e) and e.dtype == dt and all(stride(e, v) == 1 for v in axis)
 
 
 def _local(p: Packed) -> Packed:

@@ -41,7 +41,7 @@ def choose_axes(c: Contract, mach: Machine) -> Axes:
         for row in choices or [None]:
             rows: Dim = 1 if row is None else row.attr.extent
             t = choose_tile(rows, lane.attr.extent, mach.lanes(c.acc), mach, collide(c, lane, row))
-            price = _price(c, lane, row, t)
+            price = _price(c, lane, row, t) + _streams(c, lane, row, t, mach)
             if best is None or price < best[0] * 0.98:
                 outer = tuple(v for v in c.axes if v is not lane and v is not row)
                 best = price, Axes(lane, row, outer, (), t, price)
@@ -82,12 +82,38 @@ def _price(c: Contract, lane: Expr, row: Expr | None, t: Tile) -> float:
         if lane in used and stride(e, lane) > 1 and not c.is_fixed(e):
             reuse = 1.0 if row is not None and row in used else work(
                 *(v.attr.extent for v in c.axes if v not in used))
-            cycles += 1.0 / reuse if row is None or row not in used else 2.0
+            if is_guarded(e) and is_windowed(e):
+                reuse *= _uses(c, e)  # copied, with the lanes innermost
+            cycles += 1.0 / reuse if row is None or row not in used else 2.0 / reuse
         if lane in used and row is not None and row in used:
             cycles += 0.5 / t.w  # no reuse of the vector between rows
+        elif lane in used and is_guarded(e) and not c.is_fixed(e):  # it has to be packed
+            cycles += 1.2 / work(*(v.attr.extent for v in c.axes if v not in used))
         if row is not None and row in used and lane not in used and stride(e, row) >= 1024:
             cycles *= 1.03
     return cycles
+
+
+LINE = 0.5  # cycles for a cache line that comes from beyond the first cache
+
+
+def _streams(c: Contract, lane: Expr, row: Expr | None, t: Tile, mach: Machine) -> float:
+    """Cycles for each multiply-add by which a long sum waits for lines of its factors."""
+    depth = work(*(v.attr.extent for v in c.k))
+    if row is None or not c.k or depth * 4 * mach.vector <= mach.l2 // 4:
+        return 0.0
+    lines = float(t.nv)
+    for e in (c.a, c.b):
+        used = variables(e)
+        if row not in used or lane in used:
+            continue
+        step = min((s for v in c.k if (s := stride(e, v) * e.dtype.size) > 0), default=0)
+        apart = stride(e, row) * e.dtype.size
+        if step < 64:
+            lines += t.mr * step / 64
+        else:
+            lines += 1.0 if apart == step else min(t.mr, max(1.0, t.mr * apart / 64))
+    return LINE * lines / (t.mr * t.nr)
 
 
 @dataclass(eq=False)
@@ -129,9 +155,9 @@ def blocked(
     ax = d.ax = replace(d.ax, k=_order_k(d))
     rows: Dim = 1 if ax.row is None else ax.row.attr.extent
     deep = dims.product(tuple(v.attr.extent for v in ax.k))
-    n = nest(ax.outer, rows, ax.lane.attr.extent, deep, ax.tile, share=48, traffic=_traffic(d))
     if split:
         _split_long(d)
+    n = nest(ax.outer, rows, ax.lane.attr.extent, deep, ax.tile, share=48, traffic=_traffic(d))
     d.phases.append(Phase(_main(d, n)))
     t = ax.tile
     note = f"contract {t.mr}x{t.nr}" + "".join(f", {x}" for x in d.notes)
@@ -144,7 +170,8 @@ def _traffic(d: Draft) -> Traffic:
     lane, row = (d.c.a, d.c.b) if d.ax.lane in variables(d.c.a) else (d.c.b, d.c.a)
     places = work(*(v.attr.extent for v in d.ax.outer if v in variables(row)))
     shared = not any(v in variables(lane) for v in d.ax.outer)
-    return Traffic(_bytes(lane) if shared else 0.0, _bytes(row) / places, float(d.mach.l2))
+    blocks = work(*(v.attr.extent for v in d.ax.k[: _blocked_axes(d)]))
+    return Traffic(_bytes(lane) if shared else 0.0, _bytes(row) / places / blocks, float(d.mach.l2))
 
 
 def _bytes(e: Expr) -> float:
@@ -155,6 +182,12 @@ def _bytes(e: Expr) -> float:
         most = min(work(*buf.shape), work(*(v.attr.extent for v in variables(x))))
         found[buf] = max(found.get(buf, 0.0), most * buf.dtype.size)
     return sum(found.values())
+
+
+def _uses(c: Contract, e: Expr) -> float:
+    """How often an element that a factor reads is used, on average, all windows together."""
+    used = variables(e)
+    return work(*(v.attr.extent for v in (*c.axes, *c.k) if v in used)) * e.dtype.size / _bytes(e)
 
 
 def _factor(d: Draft, side: str) -> Expr:
@@ -169,9 +202,20 @@ def remove_guards(d: Draft, side: str) -> None:
         return  # the lane factor loses its guards when it is packed
     if not is_guarded(e) and (is_bare(e) or not is_windowed(e)):
         return
+    if d.ax.lane in used and d.ax.row in used and _tests_rows(d.c, e, d.ax.lane):
+        return
     p = without_guards(e, side + "pad", (*d.c.axes, *d.c.k), d.ax.lane, d.mach.lanes(e.dtype))
     if p is not None:
         d.take(side, p, "padded")
+
+
+def _tests_rows(c: Contract, e: Expr, lane: Expr) -> bool:
+    """Whether a factor is one load, contiguous along the lanes, whose tests are the same for all
+    lanes: choosing between it and zeros costs less than a copy of what is read up to 4 times."""
+    if e.op != "load" or stride(e, lane) != 1 or c.limits or _uses(c, e) > 4.0:
+        return False
+    pred = ex.load_parts(e)[2]
+    return pred is not None and lane not in variables(pred)
 
 
 def prepare(d: Draft, side: str) -> None:
@@ -188,7 +232,7 @@ def prepare(d: Draft, side: str) -> None:
         d.lane_masks = True
         return
     others = work(*(v.attr.extent for v in d.c.axes if v not in used))
-    if d.may_pack and d.c.is_fixed(e):
+    if d.may_pack and others >= 4 and d.c.is_fixed(e):
         pass  # packed once, read many times
     elif not d.may_pack or others < 4 or (
             in_place(d.c, ax, e) and others <= _few_rows(d, e) and d.few):
@@ -197,10 +241,17 @@ def prepare(d: Draft, side: str) -> None:
     d.take(side, panels(e, side + "pack", ax.lane, ax.outer, ax.k, ax.tile), "packed")
 
 
+MANY_ROWS = 1024  # from which packing a factor costs next to nothing
+
+
 def _few_rows(d: Draft, e: Expr) -> int:
-    """Up to how many rows a lane factor is read in place: more where panels are fetched once."""
+    """Up to how many rows a lane factor is read in place: more where panels are fetched once, and
+    always where blocks of k are that the second cache holds."""
     most = place_rows(d.ax, e)
-    return max(most, 1024) if by_panels(d.ax.outer, _traffic(d)) else most
+    around = [v for v in d.ax.k[: _blocked_axes(d)] if v in variables(e)]
+    if around and _bytes(e) / work(*(v.attr.extent for v in around)) <= d.mach.l2 // 4:
+        return max(most, MANY_ROWS)
+    return max(most, MANY_ROWS) if by_panels(d.ax.outer, _traffic(d)) else most
 
 
 def in_place(c: Contract, ax: Axes, e: Expr) -> bool:
@@ -253,25 +304,30 @@ def _split_long(d: Draft) -> None:
     d.ax = replace(ax, k=(kb, kk))
 
 
-def _is_blocked(d: Draft) -> bool:
-    """Whether the outermost axis of k goes around the tiles, partial sums waiting in memory."""
+def _blocked_axes(d: Draft) -> int:
+    """How many axes of k, from the outermost, go around the tiles, sums waiting in memory."""
     ax = d.ax
     if len(ax.k) < 2 or ax.k[0] in d.c.limits:
-        return False
+        return 0
     if ax.k[1] in d.c.limits:  # made by `_split_long`
-        return len(ax.k) == 2 and ax.k[1].attr.extent == K_BLOCK
-    depth = work(*(v.attr.extent for v in ax.k))
+        return int(len(ax.k) == 2 and ax.k[1].attr.extent == K_BLOCK)
     row = (ax.tile.mr + ax.tile.nr) * d.c.acc.size
-    inner = work(*(v.attr.extent for v in ax.k[1:]))
-    return depth * row > d.mach.l2 // 4 and inner >= 32
+    for n, v in enumerate(ax.k):
+        inner = work(*(v.attr.extent for v in ax.k[n:]))
+        if inner * row <= d.mach.l2 // 4:
+            return n if inner >= 32 else max(0, n - 1)
+        if v in d.c.limits or (n > 0 and not isinstance(v.attr.extent, int)):
+            return n
+    return len(ax.k) - 1
 
 
 def _main(d: Draft, n: Nest) -> Block:
     ax, c = d.ax, d.c
-    if not _is_blocked(d):
+    split = _blocked_axes(d)
+    if not split:
         m = Micro(c, ax.row, ax.lane, ax.k, d.lane_masks, turn=_turn(d, n))
         return n.phase(lambda s, lg, rg: s.tiles(m.tile, lg, rg))
-    k, inner = ax.k[0], ax.k[1]
+    (k, *more), (inner, *_) = ax.k[:split], ax.k[split:]
     blocks = dims.maximum(1, k.attr.extent)  # even an empty sum is written once
     if blocks != k.attr.extent:
         none = ex.index(dims.mul(k.attr.extent, inner.attr.extent))
@@ -280,11 +336,19 @@ def _main(d: Draft, n: Nest) -> Block:
         count = ex.substitute(ex.imin(c.count(inner), none), {k: block})
         c = replace(c, a=a, b=b, limits={**c.limits, inner: count})
         k = block
-    d.notes.append(f"k by {k.attr.name}")
-    m = Micro(c, ax.row, ax.lane, ax.k[1:], d.lane_masks, sums_buffer(d), k, ex.index(blocks),
-              turn=_turn(d, n))
-    return n.phase(lambda s, lg, rg: s.tiles(
-        m.tile, lg, rg, lambda body: (For(k, ex.index(blocks), "serial", body),)))
+    around, number, total = (k, *more), k, blocks
+    for v in more:
+        number, total = number * v.attr.extent + v, dims.mul(total, v.attr.extent)
+    d.notes.append("k by " + " ".join(v.attr.name for v in around))
+    m = Micro(c, ax.row, ax.lane, ax.k[split:], d.lane_masks, sums_buffer(d), number,
+              ex.index(total), turn=_turn(d, n), around=around)
+
+    def loops(body: Block) -> Block:
+        for v in reversed(around):
+            body = (For(v, ex.index(v.attr.extent), "serial", body),)
+        return body
+
+    return n.phase(lambda s, lg, rg: s.tiles(m.tile, lg, rg, loops))
 
 
 def _turn(d: Draft, n: Nest) -> Turn | None:

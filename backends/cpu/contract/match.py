@@ -17,6 +17,7 @@ from flowc.ir.dtypes import DType, f32
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import AnyStage, Buffer, Kernel, Stage
+from flowc.ir.plan import ALONE, Around
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +27,7 @@ class Contract:
     at: the indices of the stage's out in terms of the axes; total: stands for the sum in `value`;
     casts: conversions of each product, innermost first; epilogue: stages over the same domain;
     limits: how far an axis of k really goes, where that depends on other axes; exists: whether
-    an element of the result does, where axes were rounded up; fixed: inputs that are packed once
-    for many launches.
+    an element of the result does, where axes were rounded up; around: what is known of inputs.
     """
 
     kernel: Kernel
@@ -46,7 +46,7 @@ class Contract:
     epilogue: tuple[Stage, ...] = ()
     limits: Mapping[Expr, Expr] = field(default_factory=dict)
     exists: Expr | None = None
-    fixed: frozenset[Buffer] = frozenset()
+    around: Around = ALONE
 
     @property
     def axes(self) -> tuple[Expr, ...]:
@@ -62,7 +62,8 @@ class Contract:
 
     def is_fixed(self, e: Expr) -> bool:
         """Whether a factor reads nothing that changes between many launches."""
-        return bool(self.fixed) and all(x.attr in self.fixed for x in ex.loads(e))
+        fixed = self.around.fixed
+        return bool(fixed) and all(x.attr in fixed for x in ex.loads(e))
 
     def count(self, k: Expr) -> Expr:
         """Iterations of an axis of k."""

@@ -76,6 +76,7 @@ class Micro:
     block: Expr = field(default_factory=lambda: ex.index(0))
     blocks: Expr = field(default_factory=lambda: ex.index(1))
     turn: Turn | None = None
+    around: tuple[Expr, ...] = ()  # the axes of k that the blocks are places of
     ahead: Callable[[Place], Block] | None = None  # what else each step of k asks for
 
     # ---- iteration over a tile
@@ -162,11 +163,11 @@ class Micro:
         lane = self.c.a if self.lane in variables(self.c.a) else self.c.b
         buf, idx, _ = ex.load_parts(lane)
         number = turn.axis + ex.floordiv(p.row0, t.mr)
-        env = {self.lane: p.lane0 + t.nr}
-        if self.block.op == "var":
-            after = self.block + 1
-            env[self.block] = ex.mod(after, self.blocks)
-            env[self.lane] = p.lane0 + ex.floordiv(after, self.blocks) * t.nr
+        after = self.block + 1
+        env = {self.lane: p.lane0 + ex.floordiv(after, self.blocks) * t.nr}
+        for v in reversed(self.around):
+            env[v] = ex.mod(after, v.attr.extent)
+            after = ex.floordiv(after, v.attr.extent)
         out: list[Stmt] = []
         for n in range(turn.lines):
             col = ex.mod(number * turn.lines + n, t.nv)
@@ -189,7 +190,8 @@ class Micro:
             buf, idx, pred = ex.load_parts(x)
             if pred is not None or buf in own or not {self.row, self.lane} <= variables(x):
                 continue
-            if not dims.nonnegative(dims.add(dims.product(buf.shape), -LARGE)):
+            large = dims.nonnegative(dims.add(dims.product(buf.shape), -LARGE))
+            if not large and buf not in self.c.around.cold:
                 continue
             each = -(-p.rows * p.nv // steps)
             for n in range(each):

@@ -275,9 +275,13 @@ def _panelled(outer: tuple[Expr, ...], lanes: Cut, rows: Cut, t: Tile, traffic: 
                                      else int(places / n)))
     before = dims.product(tuple(v.attr.extent for v in outer[:spread]))
     have = size(dims.product((before, dims.ceildiv(outer[spread].attr.extent, group))))
-    split = -(-size(lanes.count) // -(-CHUNKS // max(1, have)))
-    part = cut(lanes.extent, t.nr, max(1, split))
-    return _grouped(outer, spread, group, part if have < CHUNKS else lanes, rows, t, True)
+    if have < CHUNKS:
+        split = -(-size(lanes.count) // -(-CHUNKS // max(1, have)))
+        have *= -(-size(lanes.count) // split)
+        lanes = cut(lanes.extent, t.nr, split)
+    if have < CHUNKS // 2 and isinstance(rows.count, int):
+        rows = cut(rows.extent, t.mr, max(1, -(-rows.count // (CHUNKS // (2 * have)))))
+    return _grouped(outer, spread, group, lanes, rows, t, True)
 
 
 def pieces(inner: Dim, count: Dim, least: int) -> Dim:

@@ -17,15 +17,40 @@ from flowc.ir.kernel.expr import Expr
 from .access import masked
 from .match import Contract, variables
 
+MOST_PHASES = 4  # places of an axis that are tested one by one
+
 
 def by_phases(c: Contract) -> Contract:
     """The contract with each divisibility test of a factor solved, where that is possible."""
     for _ in range(4):
         found = next(_tests(c), None)
         if found is None:
-            return c
+            break
         c = _solve(c, *found)
+    return _skipped(c)
+
+
+def _skipped(c: Contract) -> Contract:
+    """The contract with tests of few places of the result alone as bounds of its outermost sum:
+    where nothing but inserted zeros is read, as by a 1x1 filter, nothing is computed."""
+    for side in (c.a, c.b):
+        pred = ex.load_parts(side)[2] if side.op == "load" else None
+        for test in () if pred is None or not c.k else conjuncts(pred):
+            used = variables(test)
+            places = [v.attr.extent for v in used]
+            if test.op != "eq" or not used or not used <= {*c.axes} or _lanes(c) <= used or not all(
+                    isinstance(n, int) and n <= MOST_PHASES for n in places):
+                continue
+            k = c.k[0]
+            limit = ex.select(test, c.count(k), ex.index(0))
+            a, b = (_without(e, test) if e is side else e for e in (c.a, c.b))
+            return _skipped(replace(c, a=a, b=b, limits={**c.limits, k: limit}))
     return c
+
+
+def _lanes(c: Contract) -> set[Expr]:
+    """The axes that the result has left for lanes."""
+    return {v for v in c.axes if v not in c.pinned}
 
 
 def _tests(c: Contract) -> Iterator[tuple[Expr, Expr, Expr, int]]:

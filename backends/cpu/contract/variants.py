@@ -8,8 +8,8 @@ from typing import Any
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import Buffer, Kernel, LoopKernel
-from flowc.ir.plan import Variant
+from flowc.ir.kernel.form import Kernel, LoopKernel
+from flowc.ir.plan import ALONE, Around, Variant
 
 from . import dots
 from .access import stride
@@ -32,16 +32,16 @@ FEW_IN_PLACE = 1  # rows up to which tiles of one row, with b in place, are fast
 
 
 def schedule(
-    kernel: Kernel, contract: Contract, target: Any = None, fixed: frozenset[Buffer] = frozenset()
+    kernel: Kernel, contract: Contract, target: Any = None, around: Around = ALONE
 ) -> list[Variant]:
     """Scheduled kernels for a contract; the last one always applies.
 
     target: a `CpuTarget` (None: 512-bit vectors). A symbolic number of rows gets variants for few
-    rows, which neither pack nor compute rows that do not exist. fixed: see `Contract`.
+    rows, which neither pack nor compute rows that do not exist.
     """
     assert contract.kernel is kernel
     mach = machine(target)
-    c = by_phases(replace(contract, fixed=fixed))
+    c = by_phases(replace(contract, around=around))
     ax = choose_axes(c, mach)
     along_k = dots.plan(c, mach)
     if along_k is not None and dots.price(c, along_k) < ax.price:
@@ -86,7 +86,9 @@ def _lane_factor(c: Contract, ax: Axes) -> Expr:
 def _few_rows(c: Contract, ax: Axes, mach: Machine) -> list[tuple[LoopKernel, int]]:
     """Schedules for few rows, along whichever axis b is contiguous; up to how many rows each."""
     along_k = dots.plan(c, mach)
-    if along_k is not None and stride(_lane_factor(c, ax), ax.lane) > 1:
+    lanes = _lane_factor(c, ax)
+    apart = ax.row not in variables(lanes)  # dot products want a factor for each of the two
+    if along_k is not None and apart and stride(lanes, ax.lane) > 1:
         col = None if ax.row in c.batch else ax.row
         outer = tuple(v for v in c.axes if v is not ax.lane and v is not col)
         p = replace(along_k, row=ax.lane, col=col, outer=outer, alone=False)

@@ -1,7 +1,8 @@
 """Kernels of several parts: the chunks of all parts, phase by phase, in one parallel loop.
 
 A chunk belongs to one part, found by halving; parts of little work share one, so that a launch of
-many small parts is not a fork and join for each.
+many small parts is not a fork and join for each. Parts that cut the same array into equal chunks go
+through it together: the second finds in cache what the first has read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import For, If, Kernel, Let, LoopKernel, Phase, Stage, Stmt
+from flowc.ir.kernel.form import Buffer, For, If, Kernel, Let, LoopKernel, Phase, Stage, Stmt
 from flowc.ir.kernel.patterns import estimate, iterations
 
 from . import axes as ax
@@ -27,6 +28,7 @@ class _Run:
     work: int  # evaluations of an innermost formula, of one chunk
     body: tuple[Stmt, ...]
     var: Expr | None = None  # the part's chunk
+    reads: frozenset[Buffer] = frozenset()  # arrays, where a chunk reads a part of them
 
 
 def side_by_side(kernel: Kernel, parts: Sequence[LoopKernel]) -> LoopKernel:
@@ -35,10 +37,10 @@ def side_by_side(kernel: Kernel, parts: Sequence[LoopKernel]) -> LoopKernel:
     phases = []
     for n in range(max(len(p.phases) for p in parts)):
         runs = [
-            _run(p.phases[n], w) for p, w in zip(parts, work, strict=True)
+            _run(p, n, w) for p, w in zip(parts, work, strict=True)
             if n < len(p.phases) and p.phases[n].body
         ]
-        phases.append(Phase((_loop(_shared(runs)),) if runs else ()))
+        phases.append(Phase((_loop(_shared(_together(runs))),) if runs else ()))
     scratch = tuple(b for p in parts for b in p.scratch)
     notes = ", ".join(dict.fromkeys(p.note for p in parts))
     note = f"{len(parts)} parts: {notes}"
@@ -49,11 +51,31 @@ def _work(k: Kernel) -> int:
     return sum(estimate(iterations(s)) for s in k.stages if isinstance(s, Stage))
 
 
-def _run(p: Phase, work: int) -> _Run:
-    (loop,) = p.body
+def _run(k: LoopKernel, n: int, work: int) -> _Run:
+    """Phase n of a part."""
+    (loop,) = k.phases[n].body
     assert isinstance(loop, For)
     chunks = loop.var.attr.extent
-    return _Run(chunks, work // max(1, estimate(chunks)), loop.body, loop.var)
+    reads = frozenset(b for b in k.inputs if estimate(dims.product(b.shape)) > ax.CHUNK)
+    each = work // max(1, estimate(chunks))
+    return _Run(chunks, each, loop.body, loop.var, reads if n == 0 else frozenset())
+
+
+def _together(runs: Sequence[_Run]) -> list[_Run]:
+    """The runs, those with one number of chunks that read one array joined, chunk by chunk."""
+    out: list[_Run] = []
+    for r in runs:
+        at = next((n for n, o in enumerate(out) if o.chunks == r.chunks != 1 and o.reads & r.reads),
+                  None)
+        if at is None:
+            out.append(r)
+            continue
+        o = out[at]
+        assert r.var is not None
+        assert o.var is not None
+        body = (*o.body, Let(r.var, o.var), *r.body)
+        out[at] = _Run(o.chunks, o.work + r.work, body, o.var, o.reads | r.reads)
+    return out
 
 
 def _shared(runs: Sequence[_Run]) -> list[_Run]:

@@ -49,3 +49,6 @@ EXPANSIONS: dict[str, dict[str, Expansion]] = {
     "ceil": {"f": rounding.ceil},
     "round": {"f": rounding.round_},
 }
+
+# where the target has `scale(p, n)`: p · 2ⁿ of an n that is whole, rounded once
+SCALED: dict[str, Expansion] = {"exp": exponential.exp_scaled}

@@ -47,13 +47,19 @@ def reduce(x: Expr, bias: int, low: Expr | None = None) -> tuple[Expr, Expr]:
 def _reduce(x: Expr, bias: int) -> tuple[Expr, Expr, Expr]:
     """(r, its rounding error, b): see `reduce`."""
     k = kit(x)
-    high, rest = LN2[k.t.name]
     magic = k.c(k.magic + bias)
     t = ex.fma(x, k.c(LOG2E), magic)
-    n = t - magic
+    r, low = _without(x, t - magic)
+    return r, low, k.bits(t)
+
+
+def _without(x: Expr, n: Expr) -> tuple[Expr, Expr]:
+    """x − n · ln 2 and its rounding error."""
+    k = kit(x)
+    high, rest = LN2[k.t.name]
     first = ex.fma(n, k.c(-high), x)
     r = ex.fma(n, k.c(-rest), first)
-    return r, ex.fma(n, k.c(-rest), first - r), k.bits(t)
+    return r, ex.fma(n, k.c(-rest), first - r)
 
 
 def _power(k: Kit, b: Expr) -> Expr:
@@ -93,6 +99,17 @@ def exp(x: Expr) -> Expr:
     # processor (0.7 ns an element on Zen 4), and the masked scores of attention all do
     tiny = x < kit(x).c(UNDERFLOW[name])
     return exp_bounded(at_least(at_most(x, OVERFLOW[name]), UNDERFLOW[name]), zero=tiny)
+
+
+def exp_scaled(x: Expr) -> Expr:
+    """exp on targets that have `scale`: the same accuracy with a third fewer instructions."""
+    k = kit(x)
+    x = at_least(at_most(x, OVERFLOW[k.t.name]), UNDERFLOW[k.t.name])
+    magic = k.c(k.magic)
+    n = ex.fma(x, k.c(LOG2E), magic) - magic
+    r, _ = _without(x, n)
+    p = ex.fma(r * r, poly(_EXP[k.t.name], r), r) + 1.0
+    return ex.node("scale", (p, n), None, x.dtype)
 
 
 def _expm1(x: Expr) -> Expr:

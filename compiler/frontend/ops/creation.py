@@ -44,7 +44,8 @@ def _filled(shape: Any, value: Any, dtype: Any, name: str | None, default: str) 
         if known is None and isinstance(shape, (list, tuple)):
             plain = all(isinstance(d, (int, np.integer)) for d in shape)
             known = TensorShape([int(d) for d in shape]) if plain else None
-        if known is not None and known.num_elements() is not None and known.num_elements() < 1000:  # type: ignore[operator]
+        count = None if known is None else known.num_elements()
+        if count and count < 1000:  # a constant of no elements would take no value
             return constant(one, t, shape=known, name=s)
         if t is dt.string:
             return constant("", t, shape=shape, name=s)

@@ -12,25 +12,22 @@ import itertools
 from collections.abc import Mapping
 
 from flowc.ir import dims
-from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import AnyStage, Buffer, Proc, Stage
 from flowc.ir.kernel.patterns import (
     Kind,
     classify,
-    folds,
+    folded,
     is_identity,
     is_product,
     iterations,
-    reduction,
-    same_index,
 )
 from flowc.ir.plan import Launch, Raw, Step, step_writes
 
 from ..base import Context
 from .kernels import make_kernel
 from .limits import Limits
-from .merge import Given, Group, merge, size
+from .merge import Given, Group, in_row, merge, size
 from .order import contracts_late, scalars_first
 
 
@@ -103,9 +100,8 @@ class Grouper:
             self.groups[self.made_by[self.root(e.attr)]].kind for e in s.reads()
             if self.root(e.attr) in self.made_by and iterations(s) == dims.product(e.attr.shape)
         ]
-        found = reduction(s)
         made = any(k in ("map", "rows", "columns") for k in makers)
-        return folds(s, found) if made and found is not None else kind
+        return folded(s) if made else kind
 
     def root(self, b: Buffer) -> Buffer:
         """The buffer whose memory b is."""
@@ -139,12 +135,8 @@ class Grouper:
             isinstance(m, Stage) and m.out.shape[:rank] != shape for m in g.stages
         ):
             return False
-        for e in local:
-            _, idx, pred = ex.load_parts(e)
-            if pred is not None or not all(map(same_index, idx[:rank], s.axes[:rank])):
-                return False
-            if any(v in ex.walk(i) for i in idx[rank:] for v in s.axes[:rank]):
-                return False
+        if not all(in_row(e, s, rank) for e in local):
+            return False
         if not self.ctx.allow("rows"):
             return False
         g.rank, g.kind = rank, "rows"

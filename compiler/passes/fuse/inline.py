@@ -143,15 +143,18 @@ class Inliner:
         return once and (len(users) == 1 or (work <= 2 * self.opts.cheap and self._saves(s, users)))
 
     def _saves(self, s: Stage, users: Sequence[AnyStage | None]) -> bool:
-        """Whether storing s and loading it moves more bytes than reading again what it reads."""
+        """Whether storing s and loading it moves no fewer bytes than reading again what it reads,
+        of which nothing is kept alive for that alone."""
         def volume(buffers: Iterable[Buffer]) -> int:
             return sum(estimate(b.type.nbytes) for b in buffers)
 
         own = {e.attr for e in s.reads()}
-        if any(b.shape == s.out.shape and self._is_folded(b) for b in own):
-            return False
+        for b in own:
+            whole, others = b.shape == s.out.shape, self.uses.get(self._root(b), [])
+            if whole and (self._is_folded(b) or (b not in self.fixed and len(others) < 2)):
+                return False
         again = sum(volume(own - {e.attr for e in u.reads()}) for u in users if u is not None)
-        return again < (2 + len(users)) * volume([s.out])  # a store fetches the line that it fills
+        return again <= (2 + len(users)) * volume([s.out])  # a store fetches the line that it fills
 
     def expand(self, s: AnyStage) -> AnyStage:
         """The stage with loads of inlined buffers replaced by their formulas."""

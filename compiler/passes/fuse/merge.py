@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flowc.ir import dims
+from flowc.ir.kernel.expr import Expr, load_parts, walk
 from flowc.ir.kernel.form import AnyStage, Buffer, Stage
-from flowc.ir.kernel.patterns import Kind, estimate, is_identity, iterations
+from flowc.ir.kernel.patterns import Kind, estimate, iterations, same_index
 from flowc.ir.plan import Step, step_reads, step_writes
 
 from ..base import Context
@@ -25,6 +26,7 @@ from .limits import Limits
 
 SMALL = 32768  # evaluations of an innermost formula: some 20 µs; a launch with threads is 1 µs
 SLACK = 65536  # bytes that the peak of memory may grow by, if that is a small part of it
+ROWS = 32  # from which rows give threads enough to do
 STAGES = 16  # of a nest
 PARTS = 256  # of a kernel
 CANDIDATES = 32  # groups that a later one is compared with
@@ -61,6 +63,15 @@ class Group:
         if self.step is not None:
             return step_writes(self.step)
         return [b for s in self.stages for b in s.outs]
+
+
+def in_row(e: Expr, s: AnyStage, rank: int) -> bool:
+    """Whether a load stays in the row of s: at its first `rank` axes, which it reads nowhere else;
+    if those are all axes of what is loaded, at its point."""
+    _, idx, pred = load_parts(e)
+    if pred is not None or not all(map(same_index, idx[:rank], s.axes[:rank])):
+        return False
+    return not any(v in walk(i) for i in idx[rank:] for v in s.axes[:rank])
 
 
 def size(s: AnyStage) -> int:
@@ -129,6 +140,8 @@ class _Merger:
                 g.parts = [*(a.parts or [len(a.stages)]), *(g.parts or [len(g.stages)])]
             g.stages = [*a.stages, *g.stages]
             g.nodes += a.nodes
+            if self.how == "nest" and a.kind == "rows":
+                g.kind, g.rank = a.kind, a.rank
             self.memory.move(i, n)
             self.reads[n] |= self.reads[i]
             self.writes[n] |= self.writes[i]
@@ -137,20 +150,38 @@ class _Merger:
     # ---- what may be merged, and is worth it
 
     def _one_nest(self, i: int, a: Group, n: int, b: Group) -> bool:
-        """Whether both are elementwise over one domain, with data in common."""
-        if not a.kind == b.kind == "map" or a.first.out.shape != b.first.out.shape:
-            return False
+        """Whether both are elementwise over one domain, or work on the same rows, and have data in
+        common."""
         if len(a.stages) + len(b.stages) > STAGES or a.nodes + b.nodes > 2 * self.opts.nodes:
             return False
+        rows = "rows" in (a.kind, b.kind)
+        rank = a.first.out.rank if not rows else b.rank if a.rank is None else a.rank
+        shape = a.first.out.shape
+        if rows and not self._same_rows(a, b, rank or 0):
+            return False
+        if not rows and (not a.kind == b.kind == "map" or shape != b.first.out.shape):
+            return False
         own = self.writes[i]
-        for s in b.stages:
-            for e in s.reads():
-                if self.given.root(e.attr) in own and (
-                    e.attr in self.given.views or not is_identity(e, s.axes)
-                ):
-                    return False
-        single = dims.product(a.first.out.shape) == 1
+        if not all(self._within(e, s, rank or 0) for s in b.stages for e in s.reads()
+                   if self.given.root(e.attr) in own):
+            return False
+        single = dims.product(shape) == 1
         return single or bool(own & self.reads[n]) or self._shared(i, n)
+
+    def _same_rows(self, a: Group, b: Group, rank: int) -> bool:
+        """Whether the groups are rows, or stages over such rows and their elements."""
+        if not self.opts.rows or rank == 0:
+            return False
+        rows = dims.product(a.first.out.shape[:rank])
+        if a.kind != b.kind and estimate(rows) < ROWS and not all(map(self._is_small, (a, b))):
+            return False  # the elementwise one would have fewer chunks
+        shapes = {s.outs[0].shape[:rank] for g in (a, b) for s in g.stages}
+        ranks = {g.rank for g in (a, b) if g.kind == "rows"}
+        return {a.kind, b.kind} <= {"map", "rows"} and len(shapes) == 1 and ranks == {rank}
+
+    def _within(self, e: Expr, s: AnyStage, rank: int) -> bool:
+        """Whether a load of what the other group makes stays at the point, or the row, of s."""
+        return e.attr not in self.given.views and in_row(e, s, rank)
 
     def _parts(self, i: int, a: Group, n: int, b: Group) -> bool:
         """Whether they are independent, and one launch is better than two."""
@@ -161,7 +192,7 @@ class _Merger:
         if self._is_small(a) and self._is_small(b):
             return True
         if a.kind == b.kind == "columns":
-            return self._shared(i, n)
+            return self._shared(i, n) or a.first.out.shape == b.first.out.shape
         return self._ends(i, a) and self._ends(n, b)
 
     def _shared(self, i: int, n: int) -> bool:

@@ -23,13 +23,16 @@ LD = np.longdouble
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-def run(op: str, *xs: np.ndarray, cpu: target.CpuTarget = HOST) -> np.ndarray:
+def run(
+    op: str, *xs: np.ndarray, cpu: target.CpuTarget = HOST, width: int | None = None
+) -> np.ndarray:
     t = dt.dtype(xs[0].dtype)
     ins = [Buffer(f"x{n}", t, (N,)) for n in range(len(xs))]
     out, i = Buffer("out", t, (N,)), ex.var("i", N)
     args = [b[i] for b in ins]
     value = ex.unary(op, *args) if len(args) == 1 else ex.binary(op, *args)
-    body = For(i, ex.index(N), "vector", (Store(out, (i,), value),), max(2, cpu.lanes(t)))
+    body = For(i, ex.index(N), "vector", (Store(out, (i,), value),),
+               width or max(2, cpu.lanes(t)))
     got = np.zeros_like(xs[0])
     Compiled(kernel(ins, [out], body), cpu=cpu).run(*xs, got, N=len(got))
     return got
@@ -149,6 +152,26 @@ def test_accuracy_without_fused_operations(op: str) -> None:
     x = samples(dt.f32, low, high)
     got = run(op, x, cpu=target.level("x86-64", HOST.triple))
     assert ulps(got, reference(x.astype(np.float64))).max() <= bound + 0.5
+
+
+@pytest.mark.parametrize("t", [dt.f32, dt.f64], ids=str)
+def test_exp_without_an_instruction_that_scales(t: DType) -> None:
+    """As on targets that have fused operations, and no p · 2ⁿ."""
+    if HOST.arch != "x86_64" or not HOST.has_fma:
+        pytest.skip("for x86-64-v3")
+    reference, bound32, bound64, (low, high) = UNARY["exp"]
+    x = np.concatenate([samples(t, low, high), np.array([89, 710, -104, -746, -88, -709], t.np)])
+    got = run("exp", x, cpu=target.level("x86-64-v3", HOST.triple))
+    wide = np.longdouble if t.bits == 64 else np.float64
+    assert ulps(got, reference(x.astype(wide))).max() <= (bound32 if t.bits == 32 else bound64)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8, 16, 32, 64])
+def test_exp_of_any_width(width: int) -> None:
+    for t in (dt.f32, dt.f64):
+        x = samples(t, -20, 20)[:333]
+        want = run("exp", x)
+        assert run("exp", x, width=width).tobytes() == want.tobytes()
 
 
 def test_sines_far_out() -> None:
