@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -195,3 +196,17 @@ def is_affine(idx: tuple[Expr, ...]) -> bool:
     return all(
         is_const_index(i) is not None or all(a.op == "var" for a in linear(i)[0]) for i in idx
     )
+
+
+def split_point(axes: Sequence[Expr], *roots: Expr) -> tuple[Expr, Dim, Dim] | None:
+    """An axis v that is read as v // d or v % d where d divides its extent: (v, d, extent / d).
+
+    As two axes, v = hi·d + lo, what is read becomes affine.
+    """
+    for e in walk(*roots):
+        if e.op in ("floordiv", "mod") and e.args[0].op == "var" and e.args[0] in axes:
+            v, d = e.args[0], is_const_index(e.args[1])
+            q = None if d is None else dims.exact_div(v.attr.extent, d)
+            if d is not None and q is not None:
+                return v, d, q
+    return None

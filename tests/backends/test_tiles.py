@@ -55,3 +55,18 @@ def test_short_rows_and_unit_steps_need_no_tiles() -> None:
         spec = tf.TensorSpec(shape, tf.float32)
         f = tf.function(lambda a, perm=perm: tf.transpose(a, perm)).lower(spec).compile()
         assert "across rows" not in " ".join(notes(f))
+
+
+def test_what_repeats_is_read_in_whole_vectors() -> None:
+    x = np.random.default_rng(0).random((33, 50), np.float32)
+    f = tf.function(lambda a: tf.tile(a, [2, 3]) + 1.0).lower(tf.TensorSpec(x.shape, tf.float32))
+    compiled = f.compile()
+    np.testing.assert_array_equal(compiled(x), np.tile(x, (2, 3)) + np.float32(1))
+    body = compiled.as_text("plan").partition("phase")[2]
+    assert "% 50" not in body
+
+    def interleave(a: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.stack([a, -a], axis=2), [33, 100])
+
+    got = tf.function(interleave).lower(tf.TensorSpec(x.shape, tf.float32)).compile()(x)
+    np.testing.assert_array_equal(got, np.stack([x, -x], 2).reshape(33, 100))

@@ -17,6 +17,7 @@ from flowc.ir.dtypes import DType, f32
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import AnyStage, Buffer, Kernel, Stage
+from flowc.ir.kernel.patterns import split_point
 from flowc.ir.plan import ALONE, Around
 
 
@@ -182,7 +183,7 @@ class _Axes:
     def split(self) -> None:
         """Splits axes that are read as v // d or v % d where d divides their extent."""
         for _ in range(8):
-            found = self._split_point()
+            found = split_point((*self.out, *self.k), self.a, self.b)
             if found is None:
                 return
             v, d, q = found
@@ -190,17 +191,6 @@ class _Axes:
             self._replace({v: hi * d + lo})
             self.out = [w for u in self.out for w in ((hi, lo) if u is v else (u,))]
             self.k = tuple(w for u in self.k for w in ((hi, lo) if u is v else (u,)))
-
-    def _split_point(self) -> tuple[Expr, Dim, Dim] | None:
-        for e in ex.walk(self.a, self.b):
-            if e.op in ("floordiv", "mod") and e.args[0].op == "var":
-                v, d = e.args[0], ex.is_const_index(e.args[1])
-                if v not in self.out and v not in self.k:
-                    continue
-                q = None if d is None else dims.exact_div(v.attr.extent, d)
-                if d is not None and q is not None:
-                    return v, d, q
-        return None
 
     def classes(self) -> tuple[tuple[Expr, ...], tuple[Expr, ...], tuple[Expr, ...]]:
         """batch, m, n."""

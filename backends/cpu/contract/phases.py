@@ -50,7 +50,8 @@ def _skipped(c: Contract) -> Contract:
 
 def _lanes(c: Contract) -> set[Expr]:
     """The axes that the result has left for lanes."""
-    return {v for v in c.axes if v not in c.pinned}
+    rounded = set() if c.exists is None else variables(c.exists)
+    return {v for v in c.axes if v not in c.pinned and v not in rounded}
 
 
 def _tests(c: Contract) -> Iterator[tuple[Expr, Expr, Expr, int]]:

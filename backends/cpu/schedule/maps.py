@@ -8,6 +8,7 @@ from flowc.ir import dims
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
 from flowc.ir.kernel.form import For, Kernel, Let, LoopKernel, Phase, Stage, Stmt, Store
+from flowc.ir.kernel.patterns import split_point
 
 from ..target import CpuTarget
 from . import axes as ax
@@ -19,11 +20,12 @@ def schedule_map(kernel: Kernel, target: CpuTarget) -> LoopKernel:
     stages = [s for s in kernel.stages if isinstance(s, Stage)]
     common = stages[0].axes
     values = [ex.substitute(s.value, dict(zip(s.axes, common, strict=True))) for s in stages]
-    groups = ax.collapse(common, values, [(s.out, common) for s in stages])
+    common, index, values = _split(common, values)
+    groups = ax.collapse(common, values, [(s.out, index) for s in stages])
     loops, env = ax.merged(groups, "ijkl")
     memo: dict[Expr, Expr] = {}
     values = [ex.substitute(v, env, memo) for v in values]
-    index = tuple(env[v] for v in common)
+    index = tuple(ex.substitute(i, env, memo) for i in index)
     lanes = ax.widest(stages, target.lanes)
     crossing = tiles.crossing(values, loops)
     body = _nest(stages, values, index, loops, lanes, crossing)
@@ -31,6 +33,28 @@ def schedule_map(kernel: Kernel, target: CpuTarget) -> LoopKernel:
     return LoopKernel(
         kernel.name, kernel.inputs, kernel.outputs, (), (Phase((body,)),), note=note
     )
+
+
+def _split(
+    axes: Sequence[Expr], values: list[Expr]
+) -> tuple[tuple[Expr, ...], tuple[Expr, ...], list[Expr]]:
+    """The axes, what the old ones are of them, and the values; without v // d and v % d.
+
+    So what repeats an array, or interleaves several, is read in whole vectors.
+    """
+    index = tuple(axes)
+    for _ in range(len(index)):
+        found = split_point(axes, *values)
+        if found is None:
+            break
+        v, d, q = found
+        hi, lo = ex.var(f"{v.attr.name}h", q), ex.var(v.attr.name, d)
+        env = {v: hi * d + lo}
+        memo: dict[Expr, Expr] = {}
+        values = [ex.substitute(x, env, memo) for x in values]
+        index = tuple(ex.substitute(i, env, memo) for i in index)
+        axes = [w for u in axes for w in ((hi, lo) if u is v else (u,))]
+    return tuple(axes), index, values
 
 
 def _nest(
