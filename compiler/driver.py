@@ -13,15 +13,12 @@ from flowc.backends.base import Backend
 from flowc.backends.cpu.backend import CpuBackend
 from flowc.backends.cpu.host import entry_symbols, host_calls, kernel_names
 from flowc.backends.cpu.target import LEVELS, CpuTarget, generic, host, level
-from flowc.backends.cuda.backend import CudaEmuBackend
-from flowc.backends.cuda.target import CudaTarget
 from flowc.backends.llvm.companions import checked_guards
 from flowc.backends.llvm.data import SHARED
 from flowc.ir import dims
 from flowc.ir.core import Function
 from flowc.ir.literal import Literal
 from flowc.ir.plan import Program, launches, step_reads
-from flowc.ir.plan_text import print_program
 from flowc.ir.printer import print_function
 from flowc.ir.types import shape_text
 from flowc.runtime import Cache
@@ -30,17 +27,24 @@ from flowc.runtime.timings import Timings, peak_bytes
 
 from . import analysis, stored
 from .hostcalls import host_functions
+from .lazy import LazyModule
 from .options import Options
 from .passes.base import Context as PassContext
 from .passes.base import Pass, Unit
 from .pipeline import Observer, default_pipeline, run_passes
 from .stored import Runnable, default_cache
 
+cuda_backend = LazyModule("flowc.backends.cuda.backend")
+cuda_target = LazyModule("flowc.backends.cuda.target")
+plan_text = LazyModule("flowc.ir.plan_text")
+
 
 def backend_for(options: Options) -> Backend:
     """The backend and target that the options name."""
     if options.target == "cuda-emu":
-        return CudaEmuBackend(CudaTarget("sm_80" if options.cpu == "native" else options.cpu))
+        chip = cuda_target.CudaTarget("sm_80" if options.cpu == "native" else options.cpu)
+        emulated: Backend = cuda_backend.CudaEmuBackend(chip)
+        return emulated
     return CpuBackend(cpu_target(options), options.opt_level)
 
 
@@ -128,7 +132,7 @@ class Compiled(Runnable):
         if stage == "function" and self.source is not None:
             return print_function(self.source)
         if stage == "plan":
-            return print_program(self.program)
+            return str(plan_text.print_program(self.program))
         if stage == "llvm":
             return self.llvm
         if stage == "asm":

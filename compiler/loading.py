@@ -9,10 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from flowc.runtime import Context, Executable, FastCall, ThreadPool, jit
-from flowc.runtime.arrays import Array, address, empty
+from flowc.runtime.arrays import Array, address, zeros
 from flowc.runtime.errors import (
     DataLossError,
     FailedPreconditionError,
@@ -96,9 +94,7 @@ class Loaded:
 def _zeros(spec: Any) -> Array:
     if any(isinstance(d, str) for d in spec.shape):
         raise FailedPreconditionError(f"state {spec} has no static shape")
-    out = empty(spec.shape, spec.dtype.numpy)
-    out[...] = np.zeros((), spec.dtype.numpy)
-    return out
+    return zeros(spec.shape, spec.dtype.numpy)
 
 
 def load(path: str | os.PathLike[str], name: str = "", threads: int = 1) -> Loaded:

@@ -65,6 +65,12 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return view(block(byte_size(shape, dtype.itemsize)), shape, dtype)
 
 
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Zeros at a 64-byte aligned address; large ones are pages that the system clears when used."""
+    size = byte_size(shape, dtype.itemsize)
+    return view(np.zeros(size + ALIGNMENT, np.uint8), shape, dtype)
+
+
 def aligned_copy(array: Array) -> Array:
     """A C-contiguous copy in native byte order at a 64-byte aligned address."""
     result = empty(array.shape, array.dtype.newbyteorder("="))

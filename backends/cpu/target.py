@@ -85,6 +85,11 @@ class CpuTarget:
         instruction (x86 and RISC-V need half a dozen)."""
         return self.arch in ("aarch64", "arm", "wasm32")
 
+    @property
+    def has_bf16_dot(self) -> bool:
+        """Whether products of pairs of bf16 are an instruction (x86: avx512_bf16)."""
+        return _probe(self).bf16
+
     def lanes(self, dt: DType) -> int:
         """Elements of a vector: the lanes of a loop that computes in dt (narrow floats in f32)."""
         bits = 32 if dt.is_float and dt.bits < 32 else max(8, dt.bits)
@@ -134,6 +139,7 @@ class _Facts:
     fma: bool
     round: bool
     f16: bool
+    bf16: bool
 
 
 _PROBE = """
@@ -161,6 +167,18 @@ define void @half(ptr %p) nounwind {
 """
 
 
+# The instruction that converts comes with the one that multiplies; asking LLVM for the latter where
+# there is none ends the process.
+_BF16 = """
+define void @narrow(ptr %p) nounwind "prefer-vector-width"="512" {
+  %x = load <16 x float>, ptr %p, align 4
+  %y = fptrunc <16 x float> %x to <16 x bfloat>
+  store <16 x bfloat> %y, ptr %p, align 4
+  ret void
+}
+"""
+
+
 @lru_cache(maxsize=64)
 def _probe(target: CpuTarget) -> _Facts:
     def assembly(text: str) -> str:
@@ -178,4 +196,6 @@ def _probe(target: CpuTarget) -> _Facts:
     }[target.arch]
     fma = "fma" not in re.findall(r"\b(fma)f?\b(?=\(|@PLT|\s*$)", assembly(_FMA), re.M)
     rounds = "roundeven" not in assembly(_ROUND)
-    return _Facts(bits, fma, rounds, not re.search("__(ext|gnu)", assembly(_F16)))
+    half = not re.search("__(ext|gnu)", assembly(_F16))
+    pairs = target.arch == "x86_64" and bool(re.search(r"vcvtneps2bf16.*, %ymm", assembly(_BF16)))
+    return _Facts(bits, fma, rounds, half, pairs)

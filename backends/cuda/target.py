@@ -51,6 +51,11 @@ class CudaTarget:
         return True
 
     @property
+    def has_bf16_dot(self) -> bool:
+        """Whether `dot_bf16` is an instruction."""
+        return False
+
+    @property
     def has_f16(self) -> bool:
         """Whether conversions between f16 and f32 are instructions."""
         return True

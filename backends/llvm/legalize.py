@@ -132,6 +132,8 @@ class Legalizer:
         first = e.args[0].dtype
         if e.op == "mulhi" and first.bits == 64:
             return mulhi64(*e.args)
+        if e.op == "dot_bf16":
+            return e if self.target.has_bf16_dot else _dot(*e.args)
         if e.op in ("floor", "ceil", "round") and self.target.has_round:
             return e
         if e.op in self.keep and first.is_float:
@@ -155,6 +157,14 @@ class Legalizer:
             return None
         inner = ex.rewrite(e.args[0], self._one_rounding, self._roundings)
         return EXPANSIONS[e.op]["f"](inner)
+
+
+def _dot(acc: Expr, a: Expr, b: Expr) -> Expr:
+    """`dot_bf16` by two multiplications and additions."""
+    for op, bits in (("and", 0xFFFF0000), ("shl", 16)):
+        x, y = (ex.bitcast(ex.binary(op, w, ex.const(bits, dt.u32)), dt.f32) for w in (a, b))
+        acc = ex.fma(x, y, acc)
+    return acc
 
 
 def guard_checks(root: Expr) -> Expr:

@@ -16,6 +16,7 @@ from .memory import Place
 from .statements import Lowerer, used_buffers, written_buffers
 from .streams import store_to_stream, to_stream
 
+MAX_CLASSES = 64  # of memory that is told apart: each names all others, LLVM's time is their square
 ARGS = "ptr %args, i64 %chunk, i32 %worker"
 TILED = "flowc-tiled"  # attribute of functions that are unrolled tiles: few passes find more to do
 
@@ -92,9 +93,12 @@ class CpuLowerer(Lowerer):
         """Buffer → class; buffers of one class may be the same memory. Class 0 is only read."""
         written = set(written_buffers(body))
         group = {b: b for b in self.kernel.params}
+        members = {b: [b] for b in self.kernel.params}
         for a, b in self.kernel.inplace:
             old, new = group[a], group[b]
-            group = {x: new if g is old else g for x, g in group.items()}
+            if old is not new:
+                group.update(dict.fromkeys(members[old], new))
+                members[new] += members.pop(old)
         changing = {group[b] for b in self.kernel.params if b in written}
         numbers: dict[Buffer, int] = {}
         for g in group.values():
@@ -105,7 +109,7 @@ class CpuLowerer(Lowerer):
     def _metadata(self, b: Buffer) -> str:
         unit = self.fn.unit
         classes = sorted({*self._alias.values()})
-        if len(classes) < 2:
+        if not 2 <= len(classes) <= MAX_CLASSES:
             return ""
         if not hasattr(self, "_scopes"):
             domain = unit.metadata("!{SELF}", distinct=True)

@@ -17,6 +17,8 @@ from flowc.runtime.errors import InternalError, UnimplementedError
 
 from .emit import Function, Target, V, is_signed, llvm_type
 
+DOT_BF16 = "@llvm.x86.avx512bf16.dpbf16ps.512"
+
 
 def float_text(x: float) -> str:
     """An LLVM float or double literal (both are written as the bits of the double)."""
@@ -108,6 +110,8 @@ class Scalars:
             return self.inst(_FLOAT_WORDS[e.op], *args)
         if e.op == "scale":
             return self._scale(*args)
+        if e.op == "dot_bf16":
+            return self._dot_bf16(*args)
         if e.op == "fma" and not self.fn.unit.target.has_fma:
             return self.inst("fadd", self.inst("fmul", args[0], args[1]), args[2])
         if e.op not in _FLOAT_INTRINSICS:
@@ -117,6 +121,17 @@ class Scalars:
                 if e.args[n].op == "const" and const_value(e.args[n]) == const_value(e.args[n]):
                     return self._bound(e.op, args[n], args[1 - n], const_value(e.args[n]))
         return self._call(_FLOAT_INTRINSICS[e.op], args)
+
+    def _dot_bf16(self, *args: V) -> V:
+        """x86's instruction, on 16 lanes."""
+        if args[0].n != 16:
+            raise InternalError(f"dot_bf16 on {args[0].n} lanes")
+        kinds = "<16 x float>", "<32 x bfloat>", "<32 x bfloat>"
+        head = f"declare {kinds[0]} {DOT_BF16}({', '.join(kinds)})"
+        self.fn.unit.declare(DOT_BF16, head + " nounwind willreturn memory(none)")
+        acc, *words = args
+        a, b = (self.fn.op("bfloat", 32, f"bitcast {x} to {kinds[1]}") for x in words)
+        return self.fn.op("float", 16, f"call {kinds[0]} {DOT_BF16}({acc}, {a}, {b})")
 
     def _bound(self, op: str, c: V, x: V, known: float) -> V:
         """The extremum with a constant that is not NaN: a comparison and a select, a third of what

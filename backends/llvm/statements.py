@@ -285,9 +285,7 @@ class Lowerer:
     def _lanes(self, s: For, base: V | int, mask: V | None) -> None:
         """The body of a vector loop for the lanes base … base + width − 1."""
         before = self.values.enter_lanes(Lanes(s.var, s.width, base, mask))
-        self.values.push()
-        self.block(s.body)
-        self.values.pop()
+        self.block(s.body)  # no region of its own: what branches around it opens one
         self.values.enter_lanes(before)
 
     def _guarded(self, cond: V, body: object) -> None:

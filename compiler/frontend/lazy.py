@@ -6,19 +6,9 @@ generators: `import flowc` takes 0.6 of the time it takes with them (benchmarks/
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from flowc.compiler.lazy import LazyModule
 
-
-class LazyModule:
-    """Stands for a module; the first use of an attribute imports it."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self._name), attribute)
-
+__all__ = ["LazyModule", "artifact", "driver", "freezing", "functionalize", "loading"]
 
 artifact = LazyModule("flowc.compiler.artifact")
 driver = LazyModule("flowc.compiler.driver")

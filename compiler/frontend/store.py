@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flowc.runtime.arrays import empty
+from flowc.runtime.arrays import empty, zeros
 
 from .errors import FailedPreconditionError
 from .tensor import Operation
@@ -40,8 +40,7 @@ class Store:
             # an op without a seed draws anew in each session
             array[()] = 0 if op.attrs.get("seeded", True) else secrets.randbits(62)
         else:
-            array = empty(tuple(shape.sizes), op.outputs[0].dtype.np)
-            array[...] = np.zeros((), array.dtype)
+            array = zeros(tuple(shape.sizes), op.outputs[0].dtype.np)
         return array
 
     def is_initialized(self, op: Operation) -> bool:

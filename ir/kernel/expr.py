@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import dims
 from ..dims import Dim
-from ..dtypes import DType, bool_
+from ..dtypes import DType, bool_, f32, u32
 from .arith import (
     BINARY,
     COMPARE,
@@ -56,6 +56,7 @@ __all__ = [
     "compare",
     "const",
     "const_value",
+    "dot_bf16",
     "floordiv",
     "fma",
     "hreduce",
@@ -92,7 +93,8 @@ UNARY = frozenset(
 # const load var dim lin floordiv mod reduce hreduce: described where they are made.
 # fma(a, b, c): one rounding where the target has it. select(bool, a, b). cast, bitcast: dtype in
 # the node. check(value, ok): value, reporting attr = (error code, op, loc) where not ok.
-SCALAR_OPS = UNARY | BINARY | COMPARE | {"fma", "select", "cast", "bitcast", "check"}
+# dot_bf16(f32, u32, u32): see there.
+SCALAR_OPS = UNARY | BINARY | COMPARE | {"fma", "dot_bf16", "select", "cast", "bitcast", "check"}
 COMBINERS = ("sum", "prod", "max", "min", "and", "or")
 
 
@@ -117,6 +119,16 @@ def fma(a: Expr, b: Expr, c: Expr) -> Expr:
     if not a.dtype == b.dtype == c.dtype:
         raise TypeError(f"fma: {a.dtype}, {b.dtype}, {c.dtype}")
     return node("fma", (a, b, c), None, a.dtype)
+
+
+def dot_bf16(acc: Expr, a: Expr, b: Expr) -> Expr:
+    """acc + a₁·b₁ + a₀·b₀, where a and b (u32) hold two bf16 each, number 1 in the upper half.
+
+    In f32; the target's instruction may take subnormal numbers for 0, and round less often.
+    """
+    if acc.dtype != f32 or a.dtype != u32 or b.dtype != u32:
+        raise TypeError(f"dot_bf16: {acc.dtype}, {a.dtype}, {b.dtype}")
+    return node("dot_bf16", (acc, a, b), None, f32)
 
 
 def cast(x: Expr, to: DType) -> Expr:

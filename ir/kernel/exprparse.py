@@ -8,7 +8,7 @@ from collections.abc import Callable
 from .. import dims
 from ..datatext import DataScanner
 from ..dims import Dim
-from ..dtypes import BY_NAME, DType, bool_
+from ..dtypes import BY_NAME, DType, bool_, f32, u32
 from ..text import IDENT, INT
 from .expr import (
     BINARY,
@@ -18,6 +18,7 @@ from .expr import (
     UNARY,
     Expr,
     const,
+    dot_bf16,
     index,
     is_const_index,
     load,
@@ -181,7 +182,7 @@ class ExprParser(DataScanner):
             return self.check() if name == "check" else self.hreduce()
         special: dict[str, Callable[[list[Expr]], Expr | None]] = {
             "select": _select, "imin": _index_pair("min"), "imax": _index_pair("max"),
-            "imul": _index_pair("imul"),
+            "imul": _index_pair("imul"), "dot_bf16": _dot,
         }
         args: list[Expr] = []
         self.expect("(")
@@ -313,6 +314,12 @@ def _index_pair(op: str) -> Callable[[list[Expr]], Expr | None]:
             return None
         return node(op, tuple(args), None, INDEX)
     return make
+
+
+def _dot(args: list[Expr]) -> Expr | None:
+    if [a.dtype for a in args] != [f32, u32, u32]:
+        return None
+    return dot_bf16(*args)
 
 
 def _plain_call(name: str, args: list[Expr]) -> Expr | None:

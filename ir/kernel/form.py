@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Literal
 
 from ..dims import Dim, Shape
@@ -136,8 +137,8 @@ class Kernel:
     """An unscheduled kernel: stages in order over inputs; outputs are among the stages' results.
 
     Buffers that are neither inputs nor outputs are temporaries of the kernel. parts: how many
-    stages each part has, in order, where there are several; parts are independent, each has its own
-    loops, and one launch runs them all side by side.
+    stages each part has, in order, where there are several. Each has its own loops, and one launch
+    runs them side by side; all that a part may read of another, an earlier one, is single elements.
     """
 
     name: str
@@ -154,17 +155,26 @@ class Kernel:
     def _parts(self) -> tuple[Kernel, ...]:
         if len(self.parts) < 2:
             return (self,)
-        out: list[Kernel] = []
-        at = 0
-        for n in self.parts:
-            stages = self.stages[at : at + n]
-            made = {b for s in stages for b in s.outs}
-            reads = {e.attr for s in stages for e in s.reads()}
-            inputs = tuple(b for b in self.inputs if b in reads)
-            outputs = tuple(b for b in self.outputs if b in made)
-            out.append(Kernel(f"{self.name}_{len(out)}", inputs, outputs, stages))
-            at += n
-        return tuple(out)
+        ends = tuple(accumulate(self.parts))
+        groups = [self.stages[end - n : end] for n, end in zip(self.parts, ends, strict=True)]
+        maker = {b: n for n, g in enumerate(groups) for s in g for b in s.outs}
+        given, asked = set(self.inputs), set(self.outputs)
+        ins: list[dict[Buffer, None]] = [{} for _ in groups]
+        outs: list[dict[Buffer, None]] = [{} for _ in groups]
+        for b, n in maker.items():
+            if b in asked:
+                outs[n][b] = None
+        for m, g in enumerate(groups):
+            for b in dict.fromkeys(e.attr for s in g for e in s.reads()):
+                n = maker.get(b, m)
+                if b in given or n != m:
+                    ins[m][b] = None
+                if n != m:
+                    outs[n][b] = None
+        return tuple(
+            Kernel(f"{self.name}_{n}", tuple(a), tuple(b), g)
+            for n, (a, b, g) in enumerate(zip(ins, outs, groups, strict=True))
+        )
 
     @property
     def temps(self) -> tuple[Buffer, ...]:

@@ -33,8 +33,19 @@ class Reduction:
     body: Expr
 
 
+_reductions: WeakKeyDictionary[AnyStage, Reduction | None] = WeakKeyDictionary()
+_iterations: WeakKeyDictionary[Stage, Dim] = WeakKeyDictionary()
+
+
 def reduction(s: AnyStage) -> Reduction | None:
-    """The one reduce of a stage whose value is it, perhaps under casts or other scalar work."""
+    """The one reduce of a stage whose value is it, perhaps under casts or other scalar work; found
+    once."""
+    if s not in _reductions:
+        _reductions[s] = _reduction(s)
+    return _reductions[s]
+
+
+def _reduction(s: AnyStage) -> Reduction | None:
     if isinstance(s, Proc):
         return None
     found = [e for e in walk(s.value) if e.op == "reduce"]
@@ -176,12 +187,16 @@ def _folds(s: Stage, r: Reduction) -> Kind:
 
 
 def iterations(s: Stage) -> Dim:
-    """How often the innermost expression of a stage is evaluated."""
+    """How often the innermost expression of a stage is evaluated; found once."""
+    found = _iterations.get(s)
+    if found is not None:
+        return found
     out = dims.product(s.out.shape)
     for e in walk(s.value):
         if e.op == "reduce":
             for v in e.args[1:]:
                 out = dims.mul(out, v.attr.extent)
+    _iterations[s] = out
     return out
 
 

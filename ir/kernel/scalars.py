@@ -74,6 +74,17 @@ def _fma(a: Any, b: Any, c: Any) -> Any:
     return fit(wide(a) * wide(b) + wide(c), dtype(a.dtype))
 
 
+@quiet
+def _dot_bf16(acc: Any, a: Any, b: Any) -> Any:
+    """acc + the products of the upper halves + those of the lower ones, rounded each time."""
+    halves = [(np.asarray(x, np.uint32) & np.uint32(0xFFFF0000),
+               np.asarray(x, np.uint32) << np.uint32(16)) for x in (a, b)]
+    out = np.asarray(acc, np.float32)
+    for x, y in zip(*halves, strict=True):
+        out = _fma(np.asarray(x).view(np.float32), np.asarray(y).view(np.float32), out)
+    return out
+
+
 def _is_nan(x: Any) -> Any:
     return np.isnan(wide(np.asarray(x)))
 
@@ -94,6 +105,7 @@ SCALAR_EVAL: dict[str, Callable[..., Any]] = {
     "rem": _quotient("rem"),
     "mulhi": _mulhi,
     "fma": _fma,
+    "dot_bf16": _dot_bf16,
     "is_nan": _is_nan,
     "popcount": _popcount,
     "select": lambda c, a, b: np.where(c, a, b),

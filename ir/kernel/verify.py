@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NoReturn
 
+from .. import dims
 from ..core import IRError
-from ..dtypes import bool_
+from ..dtypes import bool_, f32, u32
 from .expr import COMPARE, INDEX, SCALAR_OPS, Expr, load_parts, walk
 from .form import (
     Alloc,
@@ -25,7 +26,7 @@ from .form import (
     While,
 )
 
-SAME_TYPE = SCALAR_OPS - COMPARE - {"select", "cast", "bitcast", "check", "is_nan"}
+SAME_TYPE = SCALAR_OPS - COMPARE - {"dot_bf16", "select", "cast", "bitcast", "check", "is_nan"}
 
 
 def verify_kernel(k: Kernel | LoopKernel) -> None:
@@ -35,7 +36,8 @@ def verify_kernel(k: Kernel | LoopKernel) -> None:
     - each buffer is an input, output, temporary or alive allocation where it is used; loads and
       stores give as many indices as it has axes, all of dtype index; values have its dtype;
     - unscheduled: a stage's axes range over its result's shape; a buffer is written by one stage,
-      before its readers and in their part; inputs are not written; every output is written;
+      before its readers, in their part if it has several elements; inputs are not written; every
+      output is written;
     - scheduled: no `reduce` nodes; a `parallel` loop is the outermost of its phase; `thread` loops
       are inside `block` loops; a vector loop holds `let`, stores and unrolled or serial loops;
       register buffers have constant sizes, indexed by constants, unrolled and vector variables;
@@ -113,6 +115,8 @@ class _Checker:
             ok = len(kinds) == 2 and kinds[0] == kinds[1] and e.dtype == bool_
         elif e.op in SAME_TYPE:
             ok = all(k == e.dtype for k in kinds)
+        elif e.op == "dot_bf16":
+            ok = kinds == [f32, u32, u32] and e.dtype == f32
         elif e.op == "select":
             ok = kinds[0] == bool_ and kinds[1] == kinds[2] == e.dtype
         elif e.op == "check":
@@ -254,7 +258,7 @@ class _Unscheduled(_Checker):
         for part in self.k.split():
             read = {e.attr for s in part.stages for e in s.reads()}
             for b in self.k.temps + self.k.outputs:
-                if b in read & made:
+                if b in read & made and dims.product(b.shape) != 1:
                     self.fail(f"a part reads {b}, which another part computes")
             made |= {b for s in part.stages for b in s.outs}
 

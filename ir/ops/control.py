@@ -207,7 +207,7 @@ class While(Control):
         self, operands: Sequence[Value], producer: Mapping[Value, Instr]
     ) -> tuple[Scan, tuple[int, ...]] | None:
         """The same loop as a `scan`, where the number of rounds is known before it starts; and
-        which of the operands its operands are.
+        which of the operands its operands are. Its results are the same, in the same order.
 
         The loop must keep nothing (`trips` empty) and its test have no effects. producer: what
         defines values around the loop.
@@ -216,8 +216,8 @@ class While(Control):
         count = counter(self, operands, producer) if silent and not self.trips else None
         if count is None:
             return None
-        body, xs, places = scan_body(self, count)
-        return Scan(body, self.carried, xs, count.count), places
+        body, carried, xs, places = scan_body(self, count)
+        return Scan(body, carried, xs, count.count), places
 
 
 @primitive

@@ -171,6 +171,91 @@ def test_a_sequence_of_unknown_length() -> None:
                 np.testing.assert_allclose(g, want, rtol=1e-4, atol=1e-6)
 
 
+def test_a_fed_number_of_rounds() -> None:
+    """What is fed decides, not what would be in its place."""
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [4])
+        n = tf.shape(x)[0]
+        out = tf.while_loop(
+            lambda i, _: i < n, lambda i, s: (i + 1, s + tf.square(tf.gather(x, i))),
+            [tf.constant(0), tf.zeros([])],
+        )[1]
+        (slope,) = tf.gradients(out, [x])
+        with tf.Session() as sess:
+            given = np.arange(1, 5, dtype=np.float32)
+            np.testing.assert_allclose(sess.run(slope, {x: given}), 2 * given)
+            got = sess.run([out, slope], {x: given, n: 2})
+            assert got[0] == 5
+            np.testing.assert_allclose(got[1], [2, 4, 0, 0])
+
+
+def squares(trips: int, size: int, read: bool = False) -> tuple[Any, Any, Any]:
+    """(array, gradient, x): a TensorArray of tanh(x[i] + last), written in a loop."""
+    x = tf.placeholder(tf.float32, [trips, 3])
+
+    def body(i: Any, last: Any, array: Any) -> Any:
+        new = tf.tanh(tf.gather(x, i) + last)
+        array = array.write(i, new)
+        return i + 1, array.read(i) if read else new, array
+
+    array = tf.TensorArray(tf.float32, size, element_shape=[3])
+    array = tf.while_loop(
+        lambda i, *_: i < trips, body, [tf.constant(0), tf.zeros([3]), array]
+    )[2].stack()
+    weight = tf.reshape(tf.range(1.0, 3 * size + 1), [size, 3])
+    return array, tf.gradients(tf.reduce_sum(array * weight), [x])[0], x
+
+
+@pytest.mark.parametrize(("trips", "size", "read"), [
+    (1, 1, False), (7, 7, False), (5, 7, False), (7, 7, True),
+])  # fmt: skip
+def test_rows_written_at_the_counter(trips: int, size: int, read: bool) -> None:
+    with tf.Graph().as_default():
+        array, slope, x = squares(trips, size, read)
+        given = np.random.default_rng(trips).standard_normal((trips, 3)).astype(np.float32)
+        got, _ = compiled([array, slope], {x: given})
+        _, p = compiled(array, {x: given})
+    want, last = np.zeros((size, 3)), np.zeros(3)
+    for t, row in enumerate(given):
+        want[t] = last = np.tanh(row + last)
+    weight, back = np.arange(1.0, 3 * size + 1).reshape(size, 3), np.zeros(3)
+    slopes = np.zeros((trips, 3))
+    for t in reversed(range(trips)):
+        slopes[t] = back = (weight[t] + back) * (1 - want[t] ** 2)
+    np.testing.assert_allclose(got[0], want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got[1], slopes, rtol=1e-4, atol=1e-5)
+    shapes = [b.shape for s in body_of(p) if isinstance(s, Launch) for b in s.kernel.outputs]
+    assert size == 1 or ((size, 3) in shapes) == (trips != size or read)
+
+
+def test_an_array_that_its_loop_reads() -> None:
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [5])
+        array = tf.TensorArray(tf.float32, 5, element_shape=[])
+        array = tf.while_loop(
+            lambda i, _: i < 5,
+            lambda i, a: (i + 1, a.write(i, tf.gather(x, i) + a.read(tf.maximum(i - 1, 0)))),
+            [tf.constant(0), array.write(0, 3.0)],
+        )[1]
+        got, _ = compiled(array.stack(), {x: np.ones(5, np.float32)})
+    np.testing.assert_array_equal(got, [4, 5, 6, 7, 8])
+
+
+def test_an_array_that_goes_on_after_its_loop() -> None:
+    """Two loops write one array: rows of the first are left by the second."""
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [4])
+        array = tf.TensorArray(tf.float32, 4, element_shape=[])
+        for n in (4, 2):
+            array = tf.while_loop(
+                lambda i, _, n=n: i < n,
+                lambda i, a, n=n: (i + 1, a.write(i, tf.gather(x, i) * float(n))),
+                [tf.constant(0), array],
+            )[1]
+        got, _ = compiled(array.stack(), {x: np.arange(4, dtype=np.float32)})
+    np.testing.assert_array_equal(got, [0, 2, 8, 12])
+
+
 # ---- what is done before a loop
 
 
@@ -195,17 +280,19 @@ def test_a_kernel_that_is_the_same_in_all_rounds_runs_once() -> None:
 
 def test_a_check_is_not_made_before_a_loop_of_no_rounds() -> None:
     with tf.Graph().as_default():
-        x, n = tf.placeholder(tf.float32, [4]), tf.placeholder(tf.int32, [])
-        at = tf.placeholder(tf.int32, [])
+        x, y = tf.placeholder(tf.float32, [4, 4]), tf.placeholder(tf.float32, [None])
+        at, n = tf.placeholder(tf.int32, [3]), tf.shape(y)[0]
         out = tf.while_loop(
-            lambda i, _: i < n, lambda i, s: (i + 1, s + tf.gather(x, at)),
-            [tf.constant(0), tf.zeros([])],
+            lambda i, _: i < n,
+            lambda i, s: (i + 1, s + tf.matmul(tf.gather(x, at), x)),
+            [tf.constant(0), tf.zeros([3, 4])],
         )[1]
         with tf.Session() as sess:
-            assert sess.run(out, {x: np.ones(4), n: 0, at: 9}) == 0
-            assert sess.run(out, {x: np.ones(4), n: 3, at: 3}) == 3
+            ones = np.ones([4, 4], np.float32)
+            assert sess.run(out, {x: ones, y: np.ones(0), at: [0, 9, 1]})[0, 0] == 0
+            assert sess.run(out, {x: ones, y: np.ones(3), at: [0, 3, 1]})[0, 0] == 12
             with pytest.raises(tf.errors.InvalidArgumentError):
-                sess.run(out, {x: np.ones(4), n: 1, at: 9})
+                sess.run(out, {x: ones, y: np.ones(1), at: [0, 9, 1]})
 
 
 def powers(batch: int | None, n: int, trips: int, inner: int = 0) -> tuple[Any, Any, Any]:
@@ -260,7 +347,8 @@ def test_a_weight_that_a_round_changes_is_packed_in_each() -> None:
     with tf.Graph().as_default():
         x, w = tf.placeholder(tf.float32, [32, 64]), tf.placeholder(tf.float32, [64, 64])
         out = tf.while_loop(
-            lambda i, *_: i < 3, lambda i, h, m: (i + 1, tf.matmul(h, m), m * 0.5),
+            lambda i, *_: i < 3,
+            lambda i, h, m: (i + 1, tf.matmul(h, m, transpose_b=True), m * 0.5),
             [tf.constant(0), x, w],
         )[1]
         rng = np.random.default_rng(3)
@@ -269,7 +357,7 @@ def test_a_weight_that_a_round_changes_is_packed_in_each() -> None:
         got, _ = compiled(out, given)
     h, m = given[x].astype(float), given[w].astype(float)
     for _ in range(3):
-        h, m = h @ m, m * 0.5
+        h, m = h @ m.T, m * 0.5
     np.testing.assert_allclose(got, h, rtol=1e-4, atol=1e-5)
 
 

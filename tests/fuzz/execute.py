@@ -91,7 +91,7 @@ class Coverage(Counter[str]):
 
 def note(text: str) -> str:
     """A schedule without the numbers in its name."""
-    for word in ("dot products", "k by"):
+    for word in ("bf16 pairs", "streamed", "swept", "dot products", "k by"):
         if text.startswith("contract") and word in text:
             return f"contract, {word}"
     if text.startswith("attention"):

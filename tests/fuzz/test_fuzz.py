@@ -28,6 +28,7 @@ GROUPS = {  # of each kind of group and schedule
     "schedule columns in pieces": 20, "schedule reduction": 20, "schedule reduction in pieces": 20,
     "schedule imperative": 20, "schedule contract": 20, "schedule contract, packed": 20,
     "schedule contract, dot products": 20, "schedule contract, k by": 10,
+    "schedule contract, streamed": 1, "schedule contract, swept": 1,
     "schedule attention": 10,
     "group of maps": 20, "epilogue of contract": 20, "epilogue of columns": 20,
     "inlined producer": 20, "view": 20, "state in place": 20, "state copied": 20, "loop": 20,

@@ -120,9 +120,12 @@ def _block(draw: Any, m: Maker, depth: int) -> tuple[form.Stmt, ...]:
 
 
 def _stmt(draw: Any, m: Maker, depth: int) -> form.Stmt:
-    kind = draw(st.sampled_from(["store", "for", "let", "if", "while", "alloc"]))
+    kind = draw(st.sampled_from(["store", "for", "let", "if", "while", "alloc", "prefetch"]))
     before, buffers = m.vars, m.buffers
     m.pool = []
+    if kind == "prefetch":
+        b = m.pick(*m.buffers)
+        return form.Prefetch(b, tuple(m.index(2) for _ in b.shape))
     if depth <= 0 or kind in ("store", "let"):
         if kind == "let":
             return form.Let(ex.let_var("v", f32), m.data(2))

@@ -8,17 +8,25 @@ SIMPLIFY = ("tests/passes/test_simplify.py",)
 FOLDING = ("tests/passes/test_constants_and_dead_code.py",)
 STATE = ("tests/passes/test_functionalize.py",)
 FOUND = ("tests/fuzz/test_fuzz.py", "-k", "once_failed")
+COUNTS = ("tests/passes/test_kernel_counts.py",)
+PARTS = ("tests/passes/test_parts.py",)
+WINDOWS = ("tests/passes/test_windows.py",)
 MOTIFS = ("tests/fuzz/test_motifs.py",)
 REDUCTIONS = ("tests/backends/cpu/test_reductions.py",)
 STREAMS = ("tests/backends/llvm/test_streams.py",)
-LOOPS = ("tests/frontend/test_loops.py",)
 CONTRACTS = ("tests/backends/cpu/test_contract.py",)
+PANELS = ("tests/backends/cpu/test_panels.py",)
+PRODUCTS = ("tests/backends/cpu/test_products.py",)
 ATTENTION = ("tests/passes/test_attention.py", "tests/backends/cpu/test_attention.py")
 
 
 def records(words: str) -> tuple[str, ...]:
     """Native op records by pytest's -k."""
     return ("tests/backends/cpu/test_records.py", "-k", words)
+
+
+def loops(words: str) -> tuple[str, ...]:
+    return ("tests/frontend/test_loops.py", "-k", words)
 
 
 def motifs(words: str) -> tuple[str, ...]:
@@ -66,19 +74,31 @@ MUTANTS = (
     Mutant(f"{P}/functionalize.py", "self.now[op.var] = operands[0]", "pass",
            "reads after a write see the old value", STATE),
     # ---- fusion
-    Mutant(f"{P}/fuse.py", 'if g.kind in ("contract", "columns"):\n            same = '
+    Mutant(f"{P}/fuse/group.py", 'if g.kind in ("contract", "columns"):\n            same = '
            "s.out.shape == g.first.out.shape and all(is_identity(e, s.axes) for e in local)",
            'if g.kind in ("contract", "columns"):\n            same = '
            "s.out.shape == g.first.out.shape", "an epilogue reads what is not computed yet",
            (*FOUND[:1], "-k", "once_failed and row")),
-    Mutant(f"{P}/fuse.py", "return ex.select(pred, _guard(value, pred), ex.const(0, value.dtype))",
-           "return value", "an inlined formula reads outside of its buffer",
+    Mutant(f"{P}/fuse/inline.py",
+           "    value = _guard(value, pred)\n", "", "an inlined formula reads outside of its buffer",
            (*FOUND[:1], "-k", "once_failed and padded")),
-    Mutant(f"{P}/fuse.py", "if pred is not None or idx[:rank] != s.axes[:rank]:",
+    Mutant(f"{P}/fuse/merge.py",
+           "if pred is not None or not all(map(same_index, idx[:rank], s.axes[:rank])):",
            "if pred is not None:", "a stage reads another row than the one that is computed",
            (*FOUND[:1], "-k", "once_failed and row")),
-    Mutant(f"{P}/fuse.py", "or isinstance(s, Proc)  # it writes all of its results, read or not",
-           "", "an unread result of a sort has no memory", FOUND),
+    Mutant(f"{P}/fuse/group.py",
+           "or isinstance(s, Proc)  # it writes all of its results, read or not", "",
+           "an unread result of a sort has no memory", FOUND),
+    Mutant(f"{P}/fuse/kernels.py", "passed | set(kept)", "set(kept)",
+           "what a part makes for another is not stored", COUNTS),
+    Mutant(f"{P}/order.py", "else old not in part.inputs", "else True",
+           "a part overwrites what another one reads", PARTS),
+    Mutant(f"{P}/patterns/windows.py", "dims.add(lo, dims.mul(start, -s))", "lo",
+           "a convolution that is cut begins where it did", WINDOWS),
+    Mutant(f"{P}/patterns/windows.py", "dims.add(a, more), dims.add(z, rest)", "more, rest",
+           "a padding takes the place of a convolution's own", WINDOWS),
+    Mutant("backends/cpu/schedule/parts.py", "chunk - ex.index(starts[first])", "chunk",
+           "the chunks of a part are counted from the first part's", PARTS),
     Mutant("ir/ops/radix.py", "for k in reversed(range(keys)):", "for k in range(keys):",
            "the first key of a sort counts least", records("sort")),
     # ---- the plan
@@ -92,22 +112,27 @@ MUTANTS = (
     Mutant(f"{P}/arena.py", "if inside[0] != inside[1]:", "if False:",
            "what a loop reads is overwritten in its first round", FOUND),
     Mutant(f"{P}/order.py", "if r != writer and (until", "if r < 0 and (until",
-           "a carried value is overwritten before the round has read it", LOOPS),
+           "a carried value is overwritten before the round has read it", loops("two_values")),
     Mutant(f"{P}/fuse/inline.py", "out in self.copied and self._root(src) in self.changed",
-           "False", "carried values that change places become one", LOOPS),
+           "False", "carried values that change places become one", loops("two_values")),
     Mutant(f"{P}/carry.py", "and not pointwise(maker.kernel, b, src)", "and False",
-           "a kernel writes over other elements of the carried value that it reads", LOOPS),
+           "a kernel writes over other elements of the carried value that it reads",
+           loops("read_elsewhere")),
     Mutant(f"{P}/hoist.py", "if self.root(g) not in self.changing}", "if True}",
-           "a weight that changes from round to round is packed once", LOOPS),
+           "a weight that changes from round to round is packed once", loops("weight_that")),
     Mutant(f"{P}/hoist.py", 'not any(e.op == "check" for e in used) and', "",
-           "a loop of no rounds reports an error", LOOPS),
+           "a loop of no rounds reports an error", loops("check_is_not")),
     Mutant("ir/ops/elements.py", "and _holds(v, i.operands[0]):", ":",
-           "a counter that wraps is taken for the row", LOOPS),
-    Mutant("ir/ops/loop_keep.py", "if v in carried or (", "if v in elements or (",
-           "the reverse round has no carried values to begin with", LOOPS),
+           "a counter that wraps is taken for the row", loops("narrower")),
     Mutant("ir/ops/loop_sums.py", "return b.dot(_merged(b, x), _merged(b, y), contract",
            "return b.dot(_merged(b, y), _merged(b, x), contract",
-           "a weight's gradient is transposed", LOOPS),
+           "a weight's gradient is transposed", loops("second_derivative")),
+    Mutant("ir/ops/elements.py", "or users[p] != [i]:", "or False:",
+           "rows that a loop reads back are not there", loops("its_loop_reads")),
+    Mutant("ir/ops/counting.py", "return None if op.fed else", "return",
+           "a fed number of rounds is taken for what it replaces", loops("fed")),
+    Mutant("compiler/passes/patterns/products.py", "part[axis] = free.pop(0)",
+           "part[axis] = free.pop()", "the columns of a product are cut as its rows", SIMPLIFY),
     # ---- schedules
     Mutant(f"{C}/schedule/tiles.py", "{e: t[dv, du] for", "{e: t[du, dv] for",
            "a tile is read the other way round", FOUND),
@@ -144,6 +169,8 @@ MUTANTS = (
     Mutant(f"{C}/attention/nest.py", "a.scores.value, {a.row: self._row(first, i)}",
            "a.scores.value, {a.row: self._row(ex.index(0), i)}",
            "each block of rows has the mask of the first", ATTENTION[1:]),
+    Mutant(f"{C}/schedule/accumulate.py", "0 <= b < int(i32.max)", "0 <= b <= int(i32.max)",
+           "a position that is the limit of 32 bits counts as none", REDUCTIONS),
     # ---- contracts
     Mutant(f"{C}/contract/micro.py", "body = fn(ex.imin(row, p.clamp - 1), i)", "body = fn(row, i)",
            "a partial tile reads rows that do not exist", CONTRACTS),
@@ -154,8 +181,18 @@ MUTANTS = (
     Mutant(f"{C}/contract/blocked.py",
            "left = ex.imin(K_BLOCK, ex.index(extent) - kb * K_BLOCK)", "left = ex.index(K_BLOCK)",
            "the last block of k runs past the end", CONTRACTS),
+    Mutant(f"{C}/contract/blocked.py", "number * v.attr.extent + v,", "number + v,",
+           "blocks of two axes of k are counted as if there were one", PANELS),
+    Mutant(f"{C}/contract/phases.py", "limit = ex.select(test, c.count(k), ex.index(0))",
+           "limit = c.count(k)", "points between strides are summed as if they were read", PANELS),
     Mutant(f"{C}/contract/pack.py", "*k, ex.mod(lane, t.nr))", "*k, ex.mod(lane, t.w))",
            "panels are read by the vector, not by the tile", CONTRACTS),
+    Mutant(f"{C}/contract/stream.py", "left = ex.imin(depth, ex.index(extent) - self.kb * depth)",
+           "left = ex.index(depth)", "the last streamed block of k runs past the end", PRODUCTS),
+    Mutant(f"{C}/contract/sweep.py", "if rest != 0:", "if False:",
+           "a sweep leaves out the last steps of k", PRODUCTS),
+    Mutant(f"{C}/contract/pairs.py", "half * 2 + n)", "half * 2)",
+           "both halves of a pair are the same step", PRODUCTS),
     # ---- LLVM
     Mutant(f"{L}/statements.py", "str(i < rest).lower()", "str(i <= rest).lower()",
            "the mask of a tail has one lane too many", records("neg or exp")),

@@ -117,6 +117,8 @@ UNPOOLS = (
     unpool("nans", (((5, 6), (4, 6)),), (2, 3), (1, 1), ((0, 0), (1, 1)),
            samples=(with_nans, anything), dtypes=("f64", "f32")),
     unpool("overlapping", (((2, 5, 4, 1), (2, 3, 4, 1)),), *PADDED, dtypes=("f64", "f32")),
+    unpool("gaps", (((7, 8), (3, 3)), (("B", 8), ("(B+3)//3", 3))), (2, 2), (3, 3),
+           ((1, 1), (0, 2)), samples=(with_ties, anything), dtypes=FLOATS),
     unpool("outside", (((3, 4), (5, 3)),), (2, 2), (1, 1), ((2, 1), (-1, 1)), dtypes=("f64",)),
 )
 

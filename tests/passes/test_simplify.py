@@ -136,6 +136,18 @@ SHAPES = {
     "transpose of dot": (
         lambda b, x, y: b.transpose(b.dot(x, y, contract=((1,), (1,)), batch=((), ())),
                                     perm=(1, 0)), [X, ("f32", 5, 3)], ["dot"]),
+    "slice of dot": (
+        lambda b, x, y: b.slice(b.dot(x, y, contract=((1,), (1,)), batch=((), ())),
+                                starts=(1, 2), limits=(4, 5), strides=(2, 1)),
+        [I, ("i32", 5, 3)], ["slice", "slice", "dot"]),
+    "slice of rows of dot": (
+        lambda b, x, y: b.slice(b.dot(x, y, contract=((2,), (1,)), batch=((1,), (0,))),
+                                starts=(1, 0, 0), limits=(2, 4, 5), strides=(1, 1, 1)),
+        [("i32", 4, 2, 3), ("i32", 2, 3, 5)], ["slice", "slice", "dot"]),
+    "slice of dot that is used whole stays": (
+        lambda b, x, y: (lambda z: (z, b.slice(z, starts=(1, 2), limits=(4, 5), strides=(1, 1))))(
+            b.dot(x, y, contract=((1,), (1,)), batch=((), ()))),
+        [I, ("i32", 5, 3)], ["dot", "slice"]),
     "reduce of transpose": (
         lambda b, x: b.reduce(b.transpose(x, perm=(1, 0)), op="sum", axes=(0,)), [X], ["reduce"]),
     "max of max": (

@@ -20,10 +20,12 @@ from flowc.ir.kernel.form import Alloc, Buffer, For, Kernel, LoopKernel, Phase, 
 from flowc.ir.plan import Variant
 
 from ..contract.access import is_bare, size, stride
-from ..contract.cost import Tile, machine, work
+from ..contract.cost import Machine, Tile, machine, work
+from ..contract.match import Contract
 from ..contract.micro import Block, Micro, Place
 from ..contract.nest import chunks, cut, nest
 from ..contract.pack import Packed, panels
+from ..contract.pairs import pairs
 from ..schedule.rows import schedule_rows
 from ..target import CpuTarget
 from . import redirect
@@ -43,8 +45,9 @@ def schedule(kernel: Kernel, found: Attention, target: CpuTarget) -> list[Varian
 
 class _Nest:
     def __init__(self, a: Attention, target: CpuTarget) -> None:
-        self.a, self.target = a, target
         mach, acc = machine(target), a.scores.acc
+        self.a = a = replace(a, scores=_by_two(a.scores, mach), out=_by_two(a.out, mach))
+        self.target = target
         self.w = mach.lanes(acc)
         self.queries: Dim = a.row.attr.extent
         self.keys: Dim = a.key.attr.extent
@@ -55,6 +58,7 @@ class _Nest:
         whole = isinstance(self.queries, int) and self.queries % self.mr == 0
         self.ragged = not whole
         self.flops = depth + lanes
+        self.weight = a.weights.dtype if a.out.pairs else acc
         self.values, self.key_panels = a.out.b, a.scores.b
         few = all(isinstance(n, int) and n <= IN_PLACE for n in (self.queries, self.keys))
         self.copy_queries = not few or not _is_row(a.scores.a, a.scores.k[-1:], acc)
@@ -115,9 +119,10 @@ class _Nest:
         exact = isinstance(self.queries, int) and self.queries % rows == 0
         live = ex.index(rows) if exact else ex.imin(rows, ex.index(self.queries) - first)
         tiles = ex.index(t.tiles) if exact else ex.floordiv(live + (self.mr - 1), self.mr)
-        queries = Buffer("queries", acc, (rows, *self.depth), "local")
+        queried = a.scores.a.dtype if a.scores.pairs else acc
+        queries = Buffer("queries", queried, (rows, *self.depth), "local")
         scores = Buffer("scores", a.scores.stage.out.dtype, (rows, self.keys), "local", PAD)
-        weights = Buffer("weights", acc, (rows, self.keys), "local", PAD)
+        weights = Buffer("weights", self.weight, (rows, self.keys), "local", PAD)
         scalars = {b: Buffer(b.name, b.dtype, (rows,), "local") for b in a.scalars}
         i = ex.var("i", rows)
         factor = ex.substitute(a.scores.a, {a.row: self._row(first, i)})
@@ -129,10 +134,15 @@ class _Nest:
             *fill,
             *self._scores(factor, i, scores, first, tiles),
             *self._rows(scores, weights, scalars, first, tiles),
-            *self._out(weights, scalars, first, tiles),
         )
-        queried = (queries,) if self.copy_queries else ()
-        for b in (*queried, scores, weights, *scalars.values()):
+        words = Buffer("words", a.out.a.dtype, (rows, *(v.attr.extent for v in a.out.k)), "local",
+                       PAD)
+        if a.out.pairs:
+            body = (*body, *self._words(weights, words, tiles))
+        body = (*body, *self._out(words if a.out.pairs else weights, scalars, first, tiles))
+        used = [scores, weights, *scalars.values()]
+        used += [queries] * self.copy_queries + [words] * a.out.pairs
+        for b in used:
             body = (Alloc(b, body),)
         return body
 
@@ -142,9 +152,25 @@ class _Nest:
         return ex.imin(q, ex.index(self.queries) - 1) if self.ragged else q
 
     def _copy_queries(self, to: Buffer, i: Expr, factor: Expr, tiles: Expr) -> Block:
-        a = self.a
-        body: Block = (Store(to, (i, *a.scores.k), ex.cast(factor, to.dtype)),)
-        *outer, last = (*a.scores.k,) or (ex.var("one", 1),)
+        return self._fill(to, (i, *self.a.scores.k), ex.cast(factor, to.dtype), tiles)
+
+    def _words(self, weights: Buffer, to: Buffer, tiles: Expr) -> Block:
+        """The weights, two neighbours in a word."""
+        i = ex.var("i", self.tiling.rows)
+
+        def local(e: Expr) -> Expr | None:
+            if e.op != "load" or e.attr is not self.a.weights:
+                return None
+            return weights[(i, ex.load_parts(e)[1][-1])]
+
+        value = ex.rewrite(self.a.out.a, local, {})
+        return self._fill(to, (i, *self.a.out.k), value, tiles)
+
+    def _fill(self, to: Buffer, at: tuple[Expr, ...], value: Expr, tiles: Expr) -> Block:
+        """to[at] = value for all rows of a block's tiles."""
+        i, *inner = at
+        body: Block = (Store(to, at, value),)
+        *outer, last = inner or (ex.var("one", 1),)
         body = (For(last, ex.index(last.attr.extent), "vector", body, self.w),)
         for v in reversed(outer):
             body = (For(v, ex.index(v.attr.extent), "serial", body),)
@@ -232,10 +258,16 @@ class _Nest:
         for s in a.rows:
             value = ex.rewrite(s.value, by_row, {})
             value = ex.substitute(value, dict(zip(s.axes[:rank], lead, strict=True)))
-            wide = a.scores.acc if s.out is a.weights else s.out.dtype
+            wide = self.weight if s.out is a.weights else s.out.dtype
             stages.append(Stage(stand_in(s.out, wide), (i, *s.axes[rank:]), ex.cast(value, wide)))
         outputs = tuple(known[b] for b in (a.weights, *a.scalars))
         return Kernel("rows", (scores,), outputs, tuple(stages)), known
+
+
+def _by_two(c: Contract, mach: Machine) -> Contract:
+    """The contract of pairs of bf16, where that takes no copies besides those made here."""
+    found = pairs(c, mach)
+    return c if found is None or found.copies else found.contract
 
 
 def _is_row(e: Expr, axis: tuple[Expr, ...], dt: DType) -> bool:

@@ -16,12 +16,16 @@ from .access import size
 
 @dataclass(frozen=True)
 class Machine:
-    """What the model knows of a core. vector: bytes; registers: vector registers; caches: bytes."""
+    """What the model knows of a core. vector: bytes; registers: vector registers; caches: bytes.
+
+    bf16_dot: whether `dot_bf16` is an instruction.
+    """
 
     vector: int = 64
     registers: int = 32
     l1: int = 32 << 10
     l2: int = 1 << 20
+    bf16_dot: bool = False
 
     def lanes(self, dt: DType) -> int:
         """Elements in a vector register."""
@@ -33,7 +37,7 @@ def machine(target: Any) -> Machine:
     vector = int(getattr(target, "vector_bits", 512)) // 8
     triple = str(getattr(target, "triple", "x86_64"))
     wide = vector >= 64 or not triple.startswith(("x86", "i386", "i686", "arm", "wasm"))
-    return Machine(vector, 32 if wide else 16)
+    return Machine(vector, 32 if wide else 16, bf16_dot=getattr(target, "has_bf16_dot", False))
 
 
 @dataclass(frozen=True)

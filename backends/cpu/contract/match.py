@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from flowc.ir import dims
-from flowc.ir.dims import Dim
 from flowc.ir.dtypes import DType, f32
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
@@ -28,7 +26,8 @@ class Contract:
     at: the indices of the stage's out in terms of the axes; total: stands for the sum in `value`;
     casts: conversions of each product, innermost first; epilogue: stages over the same domain;
     limits: how far an axis of k really goes, where that depends on other axes; exists: whether
-    an element of the result does, where axes were rounded up; around: what is known of inputs.
+    an element of the result does, where axes were rounded up; around: what is known of inputs;
+    pairs: the factors are words of two bf16 each.
     """
 
     kernel: Kernel
@@ -48,6 +47,7 @@ class Contract:
     limits: Mapping[Expr, Expr] = field(default_factory=dict)
     exists: Expr | None = None
     around: Around = ALONE
+    pairs: bool = False
 
     @property
     def axes(self) -> tuple[Expr, ...]:
@@ -72,12 +72,18 @@ class Contract:
 
     def step(self, acc: Expr, a: Expr, b: Expr) -> Expr:
         """acc + a·b, fused where nothing rounds the product."""
+        if self.pairs:
+            return ex.dot_bf16(acc, a, b)
         if self.acc.is_float and not self.casts:
             return ex.fma(ex.cast(a, self.acc), ex.cast(b, self.acc), acc)
         p = ex.binary("mul", a, b)
         for to in self.casts:
             p = ex.cast(p, to)
         return ex.binary("add", acc, ex.cast(p, self.acc))
+
+    def ready(self, e: Expr) -> bool:
+        """Whether steps take a factor as it is, without a conversion."""
+        return self.pairs or e.dtype == self.acc
 
     def with_factors(self, a: Expr, b: Expr) -> Contract:
         """The same contract on materialised factors."""

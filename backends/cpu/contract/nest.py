@@ -56,7 +56,12 @@ class Cut:
         return tuple(out)
 
     def _tail(self, tail: Callable[[Expr], Block]) -> Block:
-        return () if self.rest == 0 else tail(ex.index(self.full))
+        if self.rest == 0:
+            return ()
+        body = tail(ex.index(self.full))
+        if isinstance(self.rest, int) or not body:
+            return body
+        return (If(ex.index(self.rest) > 0, body),)  # a panel that no lane has is not even read
 
 
 def cut(extent: Dim, step: int, group: Dim = 0) -> Cut:

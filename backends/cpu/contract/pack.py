@@ -112,7 +112,12 @@ def copied(e: Expr, name: str, axes: tuple[Expr, ...], w: int) -> Packed:
     used = variables(e)
     axes = tuple(v for v in axes if v in used)
     buf = Buffer(name, e.dtype, tuple(v.attr.extent for v in axes))
-    return Packed(buf[axes], buf, Phase(fill(buf, axes, e, w)))
+    return Packed(buf[axes], buf, fill_phase(buf, axes, e, w))
+
+
+def fill_phase(buf: Buffer, axes: tuple[Expr, ...], e: Expr, w: int) -> Phase:
+    """A phase that does ``buf[axes] = e``."""
+    return Phase(fill(buf, axes, e, w))
 
 
 def fill(buf: Buffer, axes: tuple[Expr, ...], e: Expr, w: int) -> Block:

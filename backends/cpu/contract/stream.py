@@ -36,7 +36,7 @@ def streams(c: Contract, ax: Axes, mach: Machine) -> bool:
     if ax.row is None or ax.row in used or c.limits or c.exists is not None or c.is_fixed(e):
         return False
     axes = [v for v in (*c.axes, *c.k) if v in used]
-    if not is_plain(e) or stride(e, ax.lane) != 1 or not all(
+    if not (is_plain(e) or c.pairs) or stride(e, ax.lane) != 1 or not all(
             isinstance(v.attr.extent, int) for v in axes):
         return False
     if isinstance(ax.row.attr.extent, int) and work(
@@ -98,7 +98,7 @@ class _Streamed:
         used = variables(self.e)
         self.around = tuple(v for v in ax.outer if v in used)
         self.inside = tuple(v for v in ax.outer if v not in used)
-        plain = c.acc.is_float and not c.casts
+        plain = c.acc.is_float and not c.casts and not c.pairs
         steps = tuple(v.attr.extent for v in ax.k if v in used)
         self.panel = Buffer("panel", c.acc if plain else self.e.dtype, (*steps, self.t.nr), "local")
         self.into = sums_buffer(d) if self.blocks > 1 else None
@@ -187,10 +187,8 @@ class _Streamed:
         env = {self.d.ax.lane: ex.floordiv(after, self.blocks) * self.t.nr}
         if self.blocks > 1:
             env[self.kb] = ex.mod(after, self.blocks)
-        load = self.e
-        while load.op == "cast":
-            load = load.args[0]
-        buf, idx, _ = ex.load_parts(load)
+        loads = [(b, [ex.substitute(i, env) for i in idx])
+                 for b, idx, _ in map(ex.load_parts, ex.loads(self.e))]
 
         def lines(p: Place) -> Block:
             q: Expr = ex.index(0)
@@ -198,8 +196,7 @@ class _Streamed:
                 q = q * v.attr.extent + v
             q = q * s.rows.count + ex.floordiv(p.row0, self.t.mr)
             q = ex.imin(q * each, ex.index(self.t.nv - each))
-            at = [ex.substitute(i, env) for i in idx]
             return tuple(Prefetch(buf, (*at[:-1], at[-1] + (q + i) * self.t.w))
-                         for i in range(each))
+                         for buf, at in loads for i in range(each))
 
         return lines

@@ -24,6 +24,7 @@ from .blocked import (
 )
 from .cost import Machine, choose_tile, machine, work
 from .match import Contract, variables
+from .pairs import pairs
 from .phases import by_phases
 from .stream import MOST_ROWS, streamed, streams
 from .sweep import few, sweeps, swept
@@ -42,6 +43,16 @@ def schedule(
     assert contract.kernel is kernel
     mach = machine(target)
     c = by_phases(replace(contract, around=around))
+    by_two = pairs(c, mach)
+    if by_two is None:
+        return _ways(c, mach)
+    found = [Variant(v.when, by_two.before(v.kernel)) for v in _ways(by_two.contract, mach, False)]
+    plain = _ways(c, mach)[0]  # few rows are read where they are
+    return found if plain.when is None else [plain, *found]
+
+
+def _ways(c: Contract, mach: Machine, for_few: bool = True) -> list[Variant]:
+    """The schedules of a contract as it stands. for_few: those for few rows too."""
     ax = choose_axes(c, mach)
     along_k = dots.plan(c, mach)
     if along_k is not None and dots.price(c, along_k) < ax.price:
@@ -49,7 +60,8 @@ def schedule(
     if ax.row is None or isinstance(ax.row.attr.extent, int):
         return _known_rows(c, ax, mach)
     rows = ax.row.attr.extent
-    out = [Variant(_up_to(rows, limit), k) for k, limit in _few_rows(c, ax, mach)]
+    least = _few_rows(c, ax, mach) if for_few else []
+    out = [Variant(_up_to(rows, limit), k) for k, limit in least]
     lanes = _lane_factor(c, ax)
     most = 1 << 60 if c.is_fixed(lanes) else place_rows(ax, lanes)
     if streams(c, ax, mach):

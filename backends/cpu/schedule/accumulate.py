@@ -12,7 +12,7 @@ from flowc.ir.dims import Dim
 from flowc.ir.dtypes import DType, f32, i32, i64, u32, u64
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import Alloc, Buffer, For, Stmt, Store
+from flowc.ir.kernel.form import Alloc, Buffer, For, Stage, Stmt, Store
 from flowc.ir.kernel.patterns import cost
 
 from ..target import CpuTarget
@@ -194,3 +194,30 @@ def reduce_axes(
     for v in reversed(axes[:-1]):
         loops = [For(v, ex.index(v.attr.extent), "serial", tuple(loops))]
     return [Alloc(acc, (fill(acc, how.start, width), *loops, *use(how.total(acc))))]
+
+
+def with_short_indices(s: Stage) -> Stage:
+    """The stage with its least positions (those of extrema) found in 32 bits, where they fit."""
+    def step(e: Expr) -> Expr | None:
+        short = _short(e.args[0]) if e.op == "reduce" and e.attr == "min" else None
+        if short is None:
+            return None
+        found = ex.reduce("min", e.args[1:], short)
+        none = ex.compare("eq", found, ex.const(i32.max, i32))
+        return ex.select(none, ex.const(i64.max, i64), ex.cast(found, i64))
+
+    value = ex.rewrite(s.value, step, {})
+    return s if value is s.value else Stage(s.out, s.axes, value)
+
+
+def _short(body: Expr) -> Expr | None:
+    """``select(c, index, greatest)`` in i64 as the same in i32."""
+    if body.op != "select" or body.dtype != i64:
+        return None
+    c, at, otherwise = body.args
+    if otherwise.op != "const" or ex.const_value(otherwise) != i64.max or at.op != "cast":
+        return None
+    of = ex.bounds(at.args[0]) if at.args[0].dtype is ex.INDEX else None
+    if of is None or not all(isinstance(b, int) and 0 <= b < int(i32.max) for b in of):
+        return None
+    return ex.select(c, ex.cast(at.args[0], i32), ex.const(i32.max, i32))

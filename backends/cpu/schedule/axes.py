@@ -132,18 +132,25 @@ def widest(stages: Iterable[Stage], lanes: Callable[[DType], int]) -> int:
 
     What only becomes an index does not count: those of a gather are the same for all lanes, mostly.
     """
-    kinds: set[DType] = set()
-    for s in stages:
-        kinds.add(s.out.dtype)
-        todo, seen = [s.value], {s.value}
-        while todo:
-            e = todo.pop()
-            if e.dtype is ex.INDEX:
-                continue
-            kinds.add(e.dtype)
-            more = [a for a in e.args if a not in seen]
-            seen.update(more)
-            todo += more
+    return _widest([s.value for s in stages], {s.out.dtype for s in stages}, lanes)
+
+
+def widest_of(values: Iterable[Expr], lanes: Callable[[DType], int]) -> int:
+    """The same of expressions that are not stored."""
+    return _widest(values, set(), lanes)
+
+
+def _widest(values: Iterable[Expr], kinds: set[DType], lanes: Callable[[DType], int]) -> int:
+    todo = list(values)
+    seen = set(todo)
+    while todo:
+        e = todo.pop()
+        if e.dtype is ex.INDEX:
+            continue
+        kinds.add(e.dtype)
+        more = [a for a in e.args if a not in seen]
+        seen.update(more)
+        todo += more
     return min((lanes(t) for t in kinds if not t.is_bool), default=16)
 
 

@@ -32,19 +32,29 @@ class _Run:
 
 
 def side_by_side(kernel: Kernel, parts: Sequence[LoopKernel]) -> LoopKernel:
-    """One kernel of the parts' schedules: phase n of it is phase n of all that have as many."""
-    work = [_work(k) for k in kernel.split()]
-    phases = []
-    for n in range(max(len(p.phases) for p in parts)):
-        runs = [
-            _run(p, n, w) for p, w in zip(parts, work, strict=True)
-            if n < len(p.phases) and p.phases[n].body
-        ]
-        phases.append(Phase((_loop(_shared(_together(runs))),) if runs else ()))
-    scratch = tuple(b for p in parts for b in p.scratch)
+    """One kernel of the parts' schedules. Their phases run at the same time, those of a part that
+    reads what another one makes after that one's."""
+    runs: list[list[_Run]] = []
+    done: dict[Buffer, int] = {}  # phases until a part's result is there
+    for p, k in zip(parts, kernel.split(), strict=True):
+        start = max((done.get(b, 0) for b in p.inputs), default=0)
+        done.update((b, start + len(p.phases)) for b in p.outputs)
+        runs += [[] for _ in range(start + len(p.phases) - len(runs))]
+        for n, phase in enumerate(p.phases):
+            if phase.body:
+                runs[start + n].append(_run(p, n, _work(k)))
+    phases = [Phase((_loop(_shared(_together(r))),) if r else ()) for r in runs]
+    scratch = kept_between(kernel, parts)
     notes = ", ".join(dict.fromkeys(p.note for p in parts))
     note = f"{len(parts)} parts: {notes}"
     return LoopKernel(kernel.name, kernel.inputs, kernel.outputs, scratch, tuple(phases), note=note)
+
+
+def kept_between(kernel: Kernel, parts: Sequence[LoopKernel]) -> tuple[Buffer, ...]:
+    """The scratch memory of the parts, and what one of them makes for another."""
+    known = {*kernel.inputs, *kernel.outputs}
+    passed = [b for p in parts for b in p.outputs if b not in known]
+    return (*passed, *(b for p in parts for b in p.scratch))
 
 
 def _work(k: Kernel) -> int:

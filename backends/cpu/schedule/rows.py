@@ -20,6 +20,7 @@ from flowc.ir.kernel.form import (
     Let,
     LoopKernel,
     Phase,
+    Prefetch,
     Stage,
     Stmt,
     Store,
@@ -28,7 +29,7 @@ from flowc.ir.kernel.patterns import cost, estimate, reduction
 
 from ..target import CpuTarget
 from . import axes as ax
-from .accumulate import fold, reduce_axes
+from .accumulate import HEAVY, fold, reduce_axes, with_short_indices
 
 Continue = Callable[[], list[Stmt]]
 
@@ -69,10 +70,12 @@ class _Rows:
     def __init__(
         self, kernel: Kernel, stages: list[Stage], rank: int, target: CpuTarget
     ) -> None:
-        self.stages, self.rank, self.target = stages, rank, target
+        self.stages = [with_short_indices(s) for s in stages]
+        self.rank, self.target = rank, target
         self.kept = set(kernel.outputs)
         self.locals: dict[Buffer, Buffer] = {}
         self.scalars: dict[Buffer, Expr] = {}
+        self.now = 0  # the stage that is being made
 
     def row(self, at: tuple[Expr, ...]) -> list[Stmt]:
         self.at = at
@@ -82,7 +85,7 @@ class _Rows:
         """Stage n and, in the scope of what it allocates, all that follow."""
         if n == len(self.stages):
             return []
-        s = self.stages[n]
+        s, self.now = self.stages[n], n
         inner_axes = s.axes[self.rank :]
         value = self._value(s)
         if not inner_axes:
@@ -147,8 +150,10 @@ class _Rows:
 
         def before(at: Sequence[Expr]) -> list[Stmt]:
             here = dict(zip(fresh, at, strict=True))
-            where = (*lead, *(ex.substitute(i, here) for i in index))
-            return [Let(name, ex.substitute(value, here)), Store(out, where, name)]
+            inner = tuple(ex.substitute(i, here) for i in index)
+            where = (*lead, *inner)
+            ahead = self._ahead(n + 1, work, s.out.shape[self.rank :], inner)
+            return [*ahead, Let(name, ex.substitute(value, here)), Store(out, where, name)]
 
         def use(total: Expr) -> list[Stmt]:
             found = self._redirect(ex.substitute(user.value, env))
@@ -157,9 +162,20 @@ class _Rows:
             return self._bind(user, ex.substitute(found, {at: result}),
                               lambda: self._run(n + 2))
 
+        work = cost(value)
         lanes = ax.widest([s, user], self.target.lanes)
         how = fold(node.attr, body.dtype, self.target)
-        return reduce_axes(how, fresh, body, lanes, use, before, cost(value))
+        return reduce_axes(how, fresh, body, lanes, use, before, work)
+
+    def _ahead(
+        self, n: int, work: int, shape: tuple[Dim, ...], inner: Sequence[Expr]
+    ) -> list[Stmt]:
+        """Asks for the lines that stages from n on will store to, while there is work to do: a
+        long row's stores would all wait for memory (softmax of 4096 and more: 1.25 times)."""
+        if work < HEAVY:
+            return []
+        later = (s.out for s in self.stages[n:] if s.out in self.kept)
+        return [Prefetch(b, (*self.at, *inner)) for b in later if b.shape[self.rank :] == shape]
 
     def _redirect(self, value: Expr) -> Expr:
         """Loads of what this row computed before come from registers and row buffers."""
@@ -178,7 +194,9 @@ class _Rows:
 
     def _scalar(self, s: Stage, value: Expr, rest: Continue) -> list[Stmt]:
         """A stage with one value a row; it stays in a variable."""
-        return self._with_value(value, self._lanes(s), lambda v: self._bind(s, v, rest))
+        lanes = ax.widest_of([e.args[0] for e in ex.walk(value) if e.op == "reduce"] or [value],
+                             self.target.lanes)
+        return self._with_value(value, lanes, lambda v: self._bind(s, v, rest))
 
     def _bind(self, s: Stage, value: Expr, rest: Continue) -> list[Stmt]:
         name = ex.let_var(s.out.name, s.out.dtype)
@@ -205,8 +223,16 @@ class _Rows:
         def done(total: Expr) -> list[Stmt]:
             return use(ex.substitute(value, {found: ex.cast(total, found.dtype)}))
 
+        work, shape = cost(body), tuple(v.attr.extent for v in axes)
+        index = [env.get(v, v) for v in axes]
+
+        def before(at: Sequence[Expr]) -> list[Stmt]:
+            here = dict(zip(fresh, at, strict=True))
+            return self._ahead(self.now + 1, work, shape,
+                               tuple(ex.substitute(i, here) for i in index))
+
         how = fold(found.attr, body.dtype, self.target)
-        return reduce_axes(how, fresh, body, lanes, done)
+        return reduce_axes(how, fresh, body, lanes, done, before)
 
     def _fill(
         self, s: Stage, value: Expr, out: Buffer, lead: tuple[Expr, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowc.ir.kernel.form import Kernel, LoopKernel, Stage
 from flowc.ir.kernel.patterns import classify
 
+from ...cpu.schedule.parts import kept_between
 from .columns import schedule_columns
 from .contract import schedule_contract
 from .maps import schedule_map
@@ -16,7 +17,7 @@ def schedule(kernel: Kernel) -> LoopKernel:
     """The GPU schedule of a kernel, chosen by what it computes; parts run one after another."""
     if kernel.parts:
         parts = [schedule(k) for k in kernel.split()]
-        scratch = tuple(b for p in parts for b in p.scratch)
+        scratch = kept_between(kernel, parts)
         phases = tuple(phase for p in parts for phase in p.phases)
         return LoopKernel(kernel.name, kernel.inputs, kernel.outputs, scratch, phases, "cuda",
                           f"{len(parts)} parts")

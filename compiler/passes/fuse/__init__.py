@@ -68,6 +68,8 @@ class _Fuser:
             inlined, needed, self.views, self.fixed, {**carried, **updates}, self.serial,
             self.opts, self.ctx,
         ).run()
+        if not self.opts.rows:
+            return launches
         return join_attention(launches, needed, self.views, self.opts.cheap, self.ctx)
 
     def _within(self, s: Step) -> Step:

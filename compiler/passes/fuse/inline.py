@@ -134,7 +134,7 @@ class Inliner:
             return False
         if nodes > self.opts.nodes or not self.ctx.allow("inline"):
             return False
-        if any(is_product(u) or (classify(u) == "contract" and _repeats(s, u) > 1)
+        if any(classify(u) == "contract" and (is_product(u) or _repeats(s, u) > 1)
                for u in users if u is not None):
             return False
         if work <= self.opts.cheap and len({e.attr for e in s.reads() if e.attr.shape}) <= 1:

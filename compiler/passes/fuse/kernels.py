@@ -20,15 +20,18 @@ def make_kernel(
 
     parts: how many stages each part has, empty for one part.
     """
-    found: list[list[AnyStage]] = []
-    for n, end in zip(parts or [len(stages)], accumulate(parts or [len(stages)]), strict=True):
-        found.append(_inline_temps(stages[end - n : end], set(kept), opts))
+    lengths = parts or [len(stages)]
+    every = [stages[end - n : end] for n, end in zip(lengths, accumulate(lengths), strict=True)]
+    maker = {b: n for n, part in enumerate(every) for s in part for b in s.outs}
+    passed = {e.attr for n, part in enumerate(every) for s in part for e in s.reads()
+              if maker.get(e.attr, n) != n}
+    found = [_inline_temps(part, passed | set(kept), opts) for part in every]
     stages = [s for part in found for s in part]
     made = {b for s in stages for b in s.outs}
     reads = dict.fromkeys(e.attr for s in stages for e in s.reads())
     inputs = tuple(b for b in reads if b not in made and b.scope == "global")  # not a proc's own
-    lengths = tuple(map(len, found)) if parts else ()
-    return Kernel(name, inputs, tuple(kept), tuple(stages), lengths)
+    counts = tuple(map(len, found)) if parts else ()
+    return Kernel(name, inputs, tuple(kept), tuple(stages), counts)
 
 
 def _inline_temps(stages: list[AnyStage], kept: set[Buffer], opts: Limits) -> list[AnyStage]:

@@ -74,6 +74,11 @@ def in_row(e: Expr, s: AnyStage, rank: int) -> bool:
     return not any(v in walk(i) for i in idx[rank:] for v in s.axes[:rank])
 
 
+def _work(g: Group) -> int:
+    """Evaluations of an innermost formula, with typical sizes for symbols."""
+    return sum(estimate(iterations(s)) for s in g.stages if isinstance(s, Stage))
+
+
 def size(s: AnyStage) -> int:
     """Nodes of a stage's formula."""
     return metrics(s.value)[0] if isinstance(s, Stage) else 0
@@ -107,6 +112,7 @@ class _Merger:
         self.given, self.opts, self.ctx = given, opts, ctx
         self.reads = [self._roots(g.reads()) for g in groups]
         self.writes = [self._roots(g.writes()) for g in groups]
+        self.work = [_work(g) for g in groups]
         self.open: list[int] = []
         self.memory = _Memory(self.reads, self.writes, given)
 
@@ -142,6 +148,7 @@ class _Merger:
             g.nodes += a.nodes
             if self.how == "nest" and a.kind == "rows":
                 g.kind, g.rank = a.kind, a.rank
+            self.work[n] += self.work[i]
             self.memory.move(i, n)
             self.reads[n] |= self.reads[i]
             self.writes[n] |= self.writes[i]
@@ -157,7 +164,8 @@ class _Merger:
         rows = "rows" in (a.kind, b.kind)
         rank = a.first.out.rank if not rows else b.rank if a.rank is None else a.rank
         shape = a.first.out.shape
-        if rows and not self._same_rows(a, b, rank or 0):
+        small = self.work[i] <= SMALL and self.work[n] <= SMALL
+        if rows and not self._same_rows(a, b, rank or 0, small):
             return False
         if not rows and (not a.kind == b.kind == "map" or shape != b.first.out.shape):
             return False
@@ -168,12 +176,12 @@ class _Merger:
         single = dims.product(shape) == 1
         return single or bool(own & self.reads[n]) or self._shared(i, n)
 
-    def _same_rows(self, a: Group, b: Group, rank: int) -> bool:
+    def _same_rows(self, a: Group, b: Group, rank: int, small: bool) -> bool:
         """Whether the groups are rows, or stages over such rows and their elements."""
         if not self.opts.rows or rank == 0:
             return False
         rows = dims.product(a.first.out.shape[:rank])
-        if a.kind != b.kind and estimate(rows) < ROWS and not all(map(self._is_small, (a, b))):
+        if a.kind != b.kind and estimate(rows) < ROWS and not small:
             return False  # the elementwise one would have fewer chunks
         shapes = {s.outs[0].shape[:rank] for g in (a, b) for s in g.stages}
         ranks = {g.rank for g in (a, b) if g.kind == "rows"}
@@ -185,15 +193,21 @@ class _Merger:
 
     def _parts(self, i: int, a: Group, n: int, b: Group) -> bool:
         """Whether they are independent, and one launch is better than two."""
-        if self.writes[i] & self.reads[n] or len(a.parts) + len(b.parts) >= PARTS:
+        own = self.writes[i] & self.reads[n]
+        if len(a.parts) + len(b.parts) >= PARTS or not self._passes(own, b):
             return False
         if self._overwrites(i, n) or self._overwrites(n, i):
             return False
-        if self._is_small(a) and self._is_small(b):
+        if self.work[i] <= SMALL and self.work[n] <= SMALL:
             return True
         if a.kind == b.kind == "columns":
             return self._shared(i, n) or a.first.out.shape == b.first.out.shape
         return self._ends(i, a) and self._ends(n, b)
+
+    def _passes(self, own: set[Buffer], b: Group) -> bool:
+        """Whether all that b reads of the other part is single elements, where they are made."""
+        reads = {e.attr for s in b.stages for e in s.reads()}
+        return own <= reads and all(dims.product(x.shape) == 1 for x in own)
 
     def _shared(self, i: int, n: int) -> bool:
         """Whether both read an array."""
@@ -204,13 +218,12 @@ class _Merger:
         olds = {self.given.updates[b] for b in self.writes[i] if b in self.given.updates}
         return bool(olds & self.reads[n])
 
-    def _is_small(self, g: Group) -> bool:
-        work = sum(estimate(iterations(s)) for s in g.stages if isinstance(s, Stage))
-        return work <= SMALL
-
     def _ends(self, n: int, g: Group) -> bool:
-        """Whether it is elementwise and nothing that it makes is read by other groups."""
-        return g.kind == "map" and all(self.memory.last.get(b, n) == n for b in self.writes[n])
+        """Whether it is elementwise and nothing that it makes is read by other groups, but single
+        elements (an optimizer's step size)."""
+        return g.kind == "map" and all(
+            self.memory.last.get(b, n) == n or dims.product(b.shape) == 1 for b in self.writes[n]
+        )
 
 
 class _Memory:

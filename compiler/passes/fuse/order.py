@@ -75,7 +75,8 @@ def scalars_first(steps: Sequence[Step], root: Root) -> list[Step]:
     """The steps, but single elements that depend on what is given alone (an optimizer's step size)
     before all others: then they are made where an epilogue reads them."""
     late = {root(b) for s in steps for b in step_writes(s)}
-    first: list[Step] = []
+    depth: dict[Buffer, int] = {}  # of what is moved
+    first: list[tuple[int, int, Step]] = []  # those that can be one kernel come together
     rest: list[Step] = []
     for s in steps:
         alone = (
@@ -83,8 +84,11 @@ def scalars_first(steps: Sequence[Step], root: Root) -> list[Step]:
             and dims.product(s.stage.out.shape) == 1
         )
         if alone and not any(root(b) in late for b in step_reads(s)):
-            first.append(s)
-            late -= {root(b) for b in step_writes(s)}
+            at = 1 + max((depth.get(root(b), 0) for b in step_reads(s)), default=0)
+            first.append((at, s.stage.out.rank, s))  # type: ignore[union-attr]
+            made = {root(b) for b in step_writes(s)}
+            depth.update(dict.fromkeys(made, at))
+            late -= made
         else:
             rest.append(s)
-    return [*first, *rest]
+    return [*(s for _, _, s in sorted(first, key=lambda t: t[:2])), *rest]

@@ -108,3 +108,34 @@ def transpose_of_dot(b: Rewriter, op: Any, x: Value) -> Replacement:
     if op.perm != swapped:
         return None
     return lambda: b.dot(v, u, contract=dot.contract[::-1], batch=dot.batch[::-1])
+
+
+@rule("slice-of-dot", "slice")
+def slice_of_dot(b: Rewriter, op: Any, x: Value) -> Replacement:
+    """Only those rows and columns of a product are computed that are used."""
+    made = b.made(x, "dot")
+    if made is None or not b.single(x):
+        return None
+    d: Any = made.op
+    cuts = list(zip(op.starts, op.limits, op.strides, strict=True))
+    shared, free = cuts[: len(d.batch[0])], cuts[len(d.batch[0]) :]
+    parts: list[list[tuple[Any, Any, Any]]] = []
+    for v, summed, batch in zip(made.operands, d.contract, d.batch, strict=True):
+        part = [(0, n, 1) for n in v.ty.shape]
+        for axis, cut in zip(batch, shared, strict=True):
+            part[axis] = cut
+        for axis in range(v.ty.rank):
+            if axis not in summed and axis not in batch:
+                part[axis] = free.pop(0)
+        parts.append(part)
+
+    def build() -> Any:
+        sides = []
+        for v, part in zip(made.operands, parts, strict=True):
+            starts, limits, strides = zip(*part, strict=True) if part else ((), (), ())
+            whole = part == [(0, n, 1) for n in v.ty.shape]
+            sides.append(v if whole else b.slice(
+                v, starts=starts, limits=limits, strides=strides))
+        return b.dot(*sides, contract=d.contract, batch=d.batch)
+
+    return build

@@ -54,7 +54,8 @@ def slice_of_conv(b: Rewriter, op: Any, x: Value) -> Replacement:
         for (lo, hi), start, limit, size, s in zip(
             conv.pads, op.starts[1:-1], op.limits[1:-1], sizes[1:-1], conv.strides, strict=True)
     )
-    return lambda: _conv(b, conv, *made.operands, pads)
+    source, filters = made.operands
+    return lambda: _conv(b, conv, source, filters, pads)
 
 
 def _conv(b: Rewriter, op: Any, x: Value, w: Value, pads: Any) -> Any:

@@ -28,6 +28,7 @@ class HostTarget:
     has_fma: bool = True
     has_round: bool = True
     has_f16: bool = False
+    has_bf16_dot: bool = False
 
 
 def machine(opt: int = 2) -> Any:

@@ -9,11 +9,12 @@ import pytest
 
 import flowc as tf
 from flowc.backends.cpu.schedule import columns
-from flowc.backends.cpu.schedule.accumulate import Fold, fold
+from flowc.backends.cpu.schedule.accumulate import Fold, fold, with_short_indices
 from flowc.backends.cpu.target import generic, host
 from flowc.ir import dtypes as dt
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.evaluate import Evaluator
+from flowc.ir.kernel.form import Buffer, Stage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 evaluate = Evaluator({}, {})
@@ -134,6 +135,34 @@ def test_keys_are_for_targets_without_the_instruction() -> None:
     assert not fold("max", dt.i32, host()).keys
 
 
+@pytest.mark.parametrize(
+    "shape", [(9, 1), (9, 10), (5, 63), (5, 65), (3, 1000), (2, 70000)], ids=str
+)
+def test_positions_of_extrema(shape: tuple[int, int]) -> None:
+    """The first of equal ones; a NaN is one."""
+    x = np.round(data(*shape))
+    x[1, shape[1] // 2 :] = np.nan
+    for symbolic in (None, (None, None)):
+        np.testing.assert_array_equal(run(lambda p: tf.argmax(p, 1), x, symbolic), x.argmax(1))
+        np.testing.assert_array_equal(run(lambda p: tf.argmin(p, 1), x, symbolic), x.argmin(1))
+
+
+def test_positions_are_found_in_32_bits_where_they_fit() -> None:
+    def least(extent: int, value: int) -> str:
+        r = ex.var("r", extent)
+        x = Buffer("x", dt.bool_, (extent,))
+        i = ex.cast(ex.index(r) + 7, dt.i64)
+        body = ex.select(x[r], i, ex.const(value, dt.i64))
+        s = Stage(Buffer("y", dt.i64, ()), (), ex.reduce("min", [r], body))
+        found = with_short_indices(s).value
+        return next(e for e in ex.walk(found) if e.op == "reduce").dtype.name
+
+    assert least(1000, 2**63 - 1) == "i32"
+    assert least(2**31 - 8, 2**63 - 1) == "i32"
+    assert least(2**31 - 7, 2**63 - 1) == "i64"
+    assert least(1000, 5) == "i64"
+
+
 # ---- rows
 
 @pytest.mark.parametrize("n", [1, 2, 10, 15, 16, 17, 37, 128, 1000, 8192])
@@ -173,3 +202,16 @@ def test_what_is_stored_and_reduced_in_one_loop(shape: tuple[int, ...]) -> None:
     wide = total.reshape(-1, *[1] * len(axes))
     for a, b in zip(got, (e, total, e / wide), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_a_row_asks_for_the_lines_of_its_result_while_it_works() -> None:
+    def loops(build: Any) -> str:
+        with tf.Graph().as_default(), tf.Session() as session:
+            p = tf.placeholder(tf.float32, (50, 5000))
+            session.run(build(p), {p: data(50, 5000)})
+            (entry,) = session.graph.compiled.values()
+            return str(entry[-1][-1].as_text("plan"))
+
+    assert "prefetch" in loops(tf.nn.softmax)
+    assert "prefetch" in loops(tf.nn.log_softmax)
+    assert "prefetch" not in loops(lambda p: p - tf.reduce_sum(p, 1, keep_dims=True))
