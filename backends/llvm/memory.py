@@ -22,7 +22,6 @@ from .emit import V, llvm_type, memory_type
 from .scalar import integer
 from .values import Values, iota
 
-
 _NEAR = 4  # elements from lane to lane up to which whole vectors are loaded
 
 

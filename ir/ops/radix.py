@@ -75,8 +75,8 @@ def _by_key(
     counts = Buffer("counts", i64, (passes, _VALUES), "local")
     held = ex.let_var("c", value.dtype)
     count: list[Stmt] = [Let(held, value), Store(codes[0], (j,), held)]
-    for h in range(passes):
-        cell = ex.index(h), _digit(held, h)
+    for p in range(passes):
+        cell = ex.index(p), _digit(held, p)
         count.append(Store(counts, cell, counts[cell] + ex.const(1, i64)))
     h, d = ex.var("h", passes), ex.var("d", _VALUES)
     clear = For(d, ex.index(_VALUES), "serial", (Store(counts, (h, d), ex.const(0, i64)),))

@@ -20,8 +20,8 @@ def arrays(equation: str, seed: int = 0) -> list[Any]:
 
 EQUATIONS = [
     "ij,jk->ik", "ij,jk", "ij,ij->", "ij->ji", "ij->j", "ij->", "i,j->ij", "i,i", "bij,bjk->bik",
-    "bij,bkj->bki", "abij,acj->abci", "aij,ajk,ka->i", "ij,kj->kji", "i j , j -> i", "aqi,bki->abqk",
-    "ij,k->k", "abc,cd,db->a",
+    "bij,bkj->bki", "abij,acj->abci", "aij,ajk,ka->i", "ij,kj->kji", "i j , j -> i",
+    "aqi,bki->abqk", "ij,k->k", "abc,cd,db->a",
 ]  # fmt: skip
 
 

@@ -224,6 +224,12 @@ MUTANTS = (
            "exp is off by some ULP", records("exp")),
     Mutant(f"{L}/math/exponential.py", "0.6931471805592082, 7.371002565167799e-13",
            "0.6931471805592082, 7.371002565167799e-12", "exp of f64 loses digits", records("exp")),
+    # ---- compile time: what text and cache take for known
+    Mutant(f"{L}/cells.py", "held is None or held.version != version or held.lanes != lanes:",
+           "held is None or held.lanes != lanes:", "a register's value before a loop or branch"
+           " stands for that after it", ("tests/backends/llvm/test_cells.py",)),
+    Mutant("compiler/stored.py", '"options": repr(options),', "",
+           "code for other options comes from the cache", ("tests/robust/test_stored.py",)),
     # ---- gradients
     Mutant("ir/ops/unary.py", "b.mul(g, b.sub(b.const(1, x), b.mul(y, y)))",
            "b.mul(g, b.add(b.const(1, x), b.mul(y, y)))", "tanh′ is 1 + tanh²", gradients("tanh")),

@@ -1,8 +1,8 @@
 """Tiles of an attention kernel, and how many query rows are worked on at once.
 
 The whole row of scores is kept, so that softmax is what it is elsewhere: with 16,384 keys six rows
-still fit, and the kernel runs as near to its peak as with 512 (Zen 4: 98 and 91 of 116 GFLOP/s). A
-running maximum would save nothing and round differently.
+still fit, and the kernel runs as near to its peak as with 512 (Zen 4: 98 and 91 of 116 GFLOP/s). So
+there is no form with a running maximum, which rounds differently.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import Alloc, Buffer, For, If, Let, Stmt, Store, While
+from flowc.ir.kernel.form import Alloc, Buffer, For, If, Let, Prefetch, Stmt, Store, While
 
 from ..contract.micro import Block
 
@@ -40,15 +40,21 @@ def block(body: Block, places: Places) -> Block:
     def expr(e: Expr) -> Expr:
         return load(e, places, memo)
 
+    def where(b: Buffer, indices: tuple[Expr, ...]) -> tuple[Buffer, tuple[Expr, ...]]:
+        idx = tuple(map(expr, indices))
+        if b not in places:
+            return b, idx
+        to, first = places[b]
+        return to, (first + idx[0], *idx[1:])
+
     def one(s: Stmt) -> Stmt:
         if isinstance(s, For):
             return For(s.var, expr(s.extent), s.kind, go(s.body), s.width)
         if isinstance(s, Store):
-            idx = tuple(map(expr, s.indices))
-            if s.buffer in places:
-                to, first = places[s.buffer]
-                return Store(to, (first + idx[0], *idx[1:]), expr(s.value))
-            return Store(s.buffer, idx, expr(s.value))
+            to, idx = where(s.buffer, s.indices)
+            return Store(to, idx, expr(s.value))
+        if isinstance(s, Prefetch):
+            return Prefetch(*where(s.buffer, s.indices))
         if isinstance(s, Let):
             return Let(s.var, expr(s.value))
         if isinstance(s, If):

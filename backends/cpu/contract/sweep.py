@@ -39,7 +39,7 @@ def sweeps(c: Contract, ax: Axes, mach: Machine) -> bool:
 def few(ax: Axes) -> bool:
     """Whether the rows are known to be few."""
     rows = 1 if ax.row is None else ax.row.attr.extent
-    return isinstance(rows, int) and rows <= MOST_ROWS
+    return isinstance(rows, int) and 0 < rows <= MOST_ROWS
 
 
 def swept(c: Contract, ax: Axes, mach: Machine) -> LoopKernel:

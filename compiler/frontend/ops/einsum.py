@@ -32,7 +32,8 @@ def einsum(equation: str, *inputs: Like, name: str | None = None) -> Tensor:
             need(t, "fiuc", "inputs")
             if t.dtype != tensors[0].dtype:
                 raise TypeError(f"einsum of {tensors[0].dtype.name} and {t.dtype.name}")
-        return apply("Einsum", tensors, tensors[0].dtype, s, equation=equation, terms=terms, out=out)
+        dtype = tensors[0].dtype
+        return apply("Einsum", tensors, dtype, s, equation=equation, terms=terms, out=out)
 
 
 def _parse(equation: str, count: int) -> tuple[tuple[Labels, ...], Labels]:

@@ -1,8 +1,8 @@
 """Fusion: raw stages become kernels.
 
 *Inlining* (`inline`) says what is stored and what is computed again; *grouping* (`group`) puts
-stages into one kernel, *merging* (`merge`) groups; `attention` makes
-one kernel of three. All look at what a stage computes, never at the op that it came from.
+stages into one kernel, *merging* (`merge`) groups; `attention` makes one kernel of three. All look
+at what a stage computes, never at the op that it came from.
 """
 
 from __future__ import annotations

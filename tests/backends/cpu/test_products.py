@@ -88,6 +88,12 @@ def test_swept(m: int, k: int, n: int, ta: int) -> None:
     check(shapes(m, k, n, ta, 0), {}, ta, 0, "swept")
 
 
+def test_no_rows_of_a_large_matrix() -> None:
+    for dt in ("f32", "bf16"):
+        _, results, _ = run_all(dot((0, 40), (40, 900), dt=dt), {})
+        assert all(out.shape == (0, 900) for (out,) in results)
+
+
 def test_one_row_of_many_is_swept() -> None:
     check(dot((B, 40), (40, 70)), {"B": 1}, 0, 0, "swept")
     check(dot((B, 40), (40, 70)), {"B": 6}, 0, 0, "swept")
