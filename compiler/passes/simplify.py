@@ -10,7 +10,8 @@ from .base import Context, Pass, Unit, register
 from .patterns import arith, casts, control, layout, logic, products, slices, windows
 from .rewrite import Rewriter, sweep
 
-FAMILIES = (arith, casts, control, layout, logic, products, slices, windows)  # importing registers rules
+# importing them registers their rules
+FAMILIES = (arith, casts, control, layout, logic, products, slices, windows)
 
 
 @register

@@ -75,4 +75,3 @@ class _Common:
             return out.at((*self.lead, x))
 
         return Stage(s.out, s.axes, ex.rewrite(s.value, step, {}))
-
