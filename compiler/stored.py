@@ -43,7 +43,6 @@ from flowc.runtime import (
 from flowc.runtime.abi import ABI_VERSION
 from flowc.runtime.timings import Timings
 
-from .copies import Copies, constants
 from .options import Options
 
 if TYPE_CHECKING:
@@ -138,13 +137,9 @@ def default_cache() -> Cache | None:
 
 def compile_function(
     f: Function, options: Options, compile: Callable[..., Compiled]
-) -> Compiled | Stored | Copies:
+) -> Compiled | Stored:
     """The function from this user's cache; else `compile(f, options, cache=…)`, which is stored."""
     global compiles
-    values = constants(f) if options.target == "host" else None
-    if values is not None:
-        compiles += 1
-        return Copies(f, values, lambda: compile(f, options, cache=default_cache()))
     where = default_cache() if _storable(options) else None
     if where is None:
         return compile(f, options, cache=default_cache())

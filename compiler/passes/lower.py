@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from flowc.ir.core import Function, Instr, Value
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
@@ -45,20 +47,24 @@ class Lower(Pass):
 def lower_function(f: Function) -> Program:
     """The program of a functionalized function (no variables left, state is parameters)."""
     low = _Lowering()
+    updated = {i.updated_by: n for n, i in enumerate(f.infos) if i.updated_by >= 0}
+    low.stored = {f.results[n] for n in updated}
     params = [low.param(p, i.name) for p, i in zip(f.params, f.infos, strict=True)]
     items, results = low.block(f, params)
     is_state = [i.kind == "state" for i in f.infos]
     state = [p for p, s in zip(params, is_state, strict=True) if s]
-    updated = {i.updated_by: p for i, p in zip(f.infos, params, strict=True) if i.updated_by >= 0}
     outputs: list[Buffer] = []
     updates: dict[Buffer, Buffer] = {}
     taken: set[Buffer] = set()
     for n, r in enumerate(results):
+        if n in updated and r in low.constants:  # the plan copies it, which is no kernel
+            updates[params[updated[n]]] = r
+            continue
         if r in taken or r in params or r in low.constants or r in low.shared:
             r = low.copy_of(r, items)
         taken.add(r)
         if n in updated:
-            updates[updated[n]] = r
+            updates[params[updated[n]]] = r
         else:
             outputs.append(r)
     infos = [i for i, s in zip(f.infos, is_state, strict=True) if not s]
@@ -70,6 +76,9 @@ def lower_function(f: Function) -> Program:
     )
 
 
+_FILLED = 1 << 16  # bytes of equal elements from which a loop writes them
+
+
 class _Lowering:
     """The state of lowering one function: its stage builder and constants."""
 
@@ -77,6 +86,8 @@ class _Lowering:
         self.k = Compute()
         self.constants: dict[Buffer, Literal] = {}
         self.literals: dict[Literal, Buffer] = {}
+        self.stored: set[Value] = set()  # results that become values of variables
+        self.scalars: dict[Value, Literal] = {}
         self.shared: set[Buffer] = set()  # buffers that a loop writes more than once
         self.names: set[str] = set()
         self.views: dict[Buffer, Buffer] = {}
@@ -125,12 +136,27 @@ class _Lowering:
     def op_constant(self, i: Instr, ops: list[Buffer], items: list[Step]) -> list[Buffer]:
         value: Literal = i.op.value  # type: ignore[attr-defined]
         if value.splat is not None:
-            return [i.op.lower(self.k)]
+            if not value.type.rank:
+                self.scalars[i.result] = value
+            return [self.literal(value) if i.result in self.stored else i.op.lower(self.k)]
+        return [self.literal(value)]
+
+    def op_broadcast(self, i: Instr, ops: list[Buffer], items: list[Step]) -> list[Buffer]:
+        """What a variable starts from, if it is small, is copied: a loop for each is more code."""
+        value, size = self.scalars.get(i.operands[0]), i.result.ty.nbytes
+        if value is None or i.result not in self.stored or not isinstance(size, int):
+            return [i.op.lower(self.k, *ops)]
+        if size > _FILLED:
+            return [i.op.lower(self.k, *ops)]
+        return [self.literal(Literal(np.broadcast_to(value.array, i.result.ty.shape)))]
+
+    def literal(self, value: Literal) -> Buffer:
+        """The buffer of a constant; one for equal ones."""
         if value not in self.literals:
             buffer = self.k.buffer(value.type, "const")
             self.literals[value] = buffer
             self.constants[buffer] = value
-        return [self.literals[value]]
+        return self.literals[value]
 
     def op_cond(self, i: Instr, ops: list[Buffer], items: list[Step]) -> list[Buffer]:
         op: Any = i.op
