@@ -14,6 +14,7 @@ from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.compute import Compute
 from flowc.ir.kernel.form import Buffer
 from flowc.ir.literal import Literal
+from flowc.ir.ops.base import concrete
 from flowc.ir.plan import (
     Cond,
     Copy,
@@ -148,7 +149,8 @@ class _Lowering:
             return [i.op.lower(self.k, *ops)]
         if size > _FILLED:
             return [i.op.lower(self.k, *ops)]
-        return [self.literal(Literal(np.broadcast_to(value.array, i.result.ty.shape)))]
+        shape = concrete(i.result.ty.shape)
+        return [self.literal(Literal(np.broadcast_to(value.array, shape)))]
 
     def literal(self, value: Literal) -> Buffer:
         """The buffer of a constant; one for equal ones."""
