@@ -144,12 +144,13 @@ class _Lowering:
 
     def op_broadcast(self, i: Instr, ops: list[Buffer], items: list[Step]) -> list[Buffer]:
         """What a variable starts from, if it is small, is copied: a loop for each is more code."""
-        value, size = self.scalars.get(i.operands[0]), i.result.ty.nbytes
+        value, ty = self.scalars.get(i.operands[0]), i.result.ty
+        size = ty.nbytes if ty.is_static else None
         if value is None or i.result not in self.stored or not isinstance(size, int):
             return [i.op.lower(self.k, *ops)]
         if size > _FILLED:
             return [i.op.lower(self.k, *ops)]
-        shape = concrete(i.result.ty.shape)
+        shape = concrete(ty.shape)
         return [self.literal(Literal(np.broadcast_to(value.array, shape)))]
 
     def literal(self, value: Literal) -> Buffer:

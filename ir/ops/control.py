@@ -209,10 +209,10 @@ class While(Control):
         """The same loop as a `scan`, where the number of rounds is known before it starts; and
         which of the operands its operands are. Its results are the same, in the same order.
 
-        The loop must keep nothing (`trips` empty) and its test have no effects. producer: what
-        defines values around the loop.
+        The loop must keep nothing (`trips` empty) and have no effects. producer: what defines
+        values around the loop.
         """
-        silent = not any(i.op.effects for i in self.cond.instrs)
+        silent = not any(i.op.effects for f in (self.cond, self.body) for i in f.walk())
         count = counter(self, operands, producer) if silent and not self.trips else None
         if count is None:
             return None

@@ -8,9 +8,10 @@ from flowc.ir import dims
 from flowc.ir.dims import Dim
 from flowc.ir.kernel import expr as ex
 from flowc.ir.kernel.expr import Expr
-from flowc.ir.kernel.form import Buffer, Stage
+from flowc.ir.kernel.form import Buffer, Kernel, Stage
 from flowc.ir.kernel.patterns import classify
-from flowc.ir.plan import Raw, Step, step_reads, step_writes
+from flowc.ir.kernel.text import symbols_of
+from flowc.ir.plan import Define, Loop, Raw, Step, step_reads, step_writes, walk_steps
 
 Root = Callable[[Buffer], Buffer]
 
@@ -73,7 +74,11 @@ def _meaning(s: Stage, variables: dict[tuple[int, Dim], Expr]) -> Hashable:
 
 def scalars_first(steps: Sequence[Step], root: Root) -> list[Step]:
     """The steps, but single elements that depend on what is given alone (an optimizer's step size)
-    before all others: then they are made where an epilogue reads them."""
+    before all others: then they are made where an epilogue reads them.
+
+    What is a size that the data tells has to wait until it is told.
+    """
+    told = {s.symbol for s in walk_steps(tuple(steps)) if isinstance(s, Define | Loop)}
     late = {root(b) for s in steps for b in step_writes(s)}
     depth: dict[Buffer, int] = {}  # of what is moved
     first: list[tuple[int, int, Step]] = []  # those that can be one kernel come together
@@ -83,7 +88,9 @@ def scalars_first(steps: Sequence[Step], root: Root) -> list[Step]:
             isinstance(s, Raw) and isinstance(s.stage, Stage) and classify(s.stage) == "map"
             and dims.product(s.stage.out.shape) == 1
         )
-        if alone and not any(root(b) in late for b in step_reads(s)):
+        if alone and not any(root(b) in late for b in step_reads(s)) and not (
+            told and told & symbols_of(Kernel("", (), step_writes(s), (s.stage,)))  # type: ignore[union-attr]
+        ):
             at = 1 + max((depth.get(root(b), 0) for b in step_reads(s)), default=0)
             first.append((at, s.stage.out.rank, s))  # type: ignore[union-attr]
             made = {root(b) for b in step_writes(s)}
