@@ -72,6 +72,11 @@ def _meaning(s: Stage, variables: dict[tuple[int, Dim], Expr]) -> Hashable:
     return s.out.type, ex.substitute(s.value, numbers)
 
 
+def _symbols(s: Step) -> set[str]:
+    """The sizes that a stage mentions."""
+    return symbols_of(Kernel("", (), s.stage.outs, (s.stage,))) if isinstance(s, Raw) else set()
+
+
 def scalars_first(steps: Sequence[Step], root: Root) -> list[Step]:
     """The steps, but single elements that depend on what is given alone (an optimizer's step size)
     before all others: then they are made where an epilogue reads them.
@@ -88,9 +93,7 @@ def scalars_first(steps: Sequence[Step], root: Root) -> list[Step]:
             isinstance(s, Raw) and isinstance(s.stage, Stage) and classify(s.stage) == "map"
             and dims.product(s.stage.out.shape) == 1
         )
-        if alone and not any(root(b) in late for b in step_reads(s)) and not (
-            told and told & symbols_of(Kernel("", (), step_writes(s), (s.stage,)))  # type: ignore[union-attr]
-        ):
+        if alone and not any(root(b) in late for b in step_reads(s)) and not told & _symbols(s):
             at = 1 + max((depth.get(root(b), 0) for b in step_reads(s)), default=0)
             first.append((at, s.stage.out.rank, s))  # type: ignore[union-attr]
             made = {root(b) for b in step_writes(s)}
