@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from fuzz.minimise import minimise, save
 from fuzz.program import Program
 from fuzz.values import assess, is_bounded
 
+ALONE_EVERY, RARE = 5, ("attention",)  # among much else it is seldom one kernel
 BARE_EVERY = 5  # every so many seeds the program is compiled without optimization, too
 
 
@@ -37,6 +38,8 @@ class Campaign:
         """Run the seeds; yields each when it is done."""
         for seed in seeds:
             self.seed(seed)
+            if seed % ALONE_EVERY == 0:
+                self.seed(seed, RARE)
             yield seed
 
     def backends(self, seed: int) -> dict[str, Backend]:
@@ -47,9 +50,9 @@ class Campaign:
             out["no passes"] = native(optimize=False)
         return {**out, **self.extra}
 
-    def seed(self, seed: int) -> None:
-        """One program, on its sizes and on others."""
-        p = program(seed)
+    def seed(self, seed: int, pick: Sequence[str] | None = None) -> None:
+        """One program, on its sizes and on others. pick: of these motifs alone."""
+        p = program(seed, pick)
         self.coverage.function(p.function)
         vals = assess(p.function, p.args, p.env)
         for name, backend in self.backends(seed).items():

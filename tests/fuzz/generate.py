@@ -47,7 +47,7 @@ def sizes(rng: np.random.Generator) -> list[tuple[str, int, bool]]:
             for name, n in zip(("R", "C", "S"), numbers, strict=True)]
 
 
-def program(seed: int, pick: Sequence[tuple[str, str]] | None = None) -> Program:
+def program(seed: int, pick: Sequence[tuple[str, str] | str] | None = None) -> Program:
     """The program of a seed: always the same one."""
     rng = np.random.default_rng(seed)
     g = Growing(rng, sizes(rng))
