@@ -19,7 +19,7 @@ help:
 	@echo "make bless    bring package list, generated documents, file tests up to date"
 	@echo "make large    graphs of 50,000 operations: time and memory, printed"
 	@echo "make bench    the benchmarks, printed"
-	@echo "make fuzz     720 random programs, each op and element type at least 20 times"
+	@echo "make fuzz     800 random programs, each op and element type at least 20 times"
 	@echo "make mutants  break passes and code generators on purpose; the tests must notice"
 	@echo "make clean    remove .venv and everything that was built"
 
@@ -47,7 +47,7 @@ bench: .venv/demo.stamp
 	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 fuzz: .venv/test.stamp
-	$(BIN)/python tests/fuzz/run.py --seeds 720 --least 20 $(ARGS)
+	$(BIN)/python tests/fuzz/run.py --seeds 800 --least 20 $(ARGS)
 
 mutants: .venv/test.stamp
 	$(BIN)/python tests/mutants/run.py $(ARGS)
